@@ -1,0 +1,115 @@
+"""The error tree. A message says what, where, what was seen and what to do next; the docstring is the default message.
+
+Two kinds steer the daemon: permanent errors (the user must act) and temporary ones (the job waits or tries again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a file that a person wrote."""
+
+    #: What is wrong, with the value that was seen and the rule: a sentence.
+    message: str
+    #: The key in dotted form, "loras[0].name"; empty when the problem is not about one key.
+    key: str = ""
+    #: 1-based line in the file; None when it is not known.
+    line: int | None = None
+    #: What to do: the nearest valid name or values; may be empty.
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line is not None else ""
+        name = f"{self.key}: " if self.key else ""
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{place}{name}{self.message}{hint}"
+
+
+class DaemonError(Exception):
+    """Something went wrong in invokeai-daemon."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class RootNotFound(DaemonError):
+    """No root was found: make one with `invokeai-daemon init DIR`, or name one with --root."""
+
+
+class RootInUse(DaemonError):
+    """Another daemon holds this root."""
+
+    def __init__(self, root: str, pid: int | None) -> None:
+        self.pid = pid
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"{root} is already served by {holder}. Stop that daemon first, or serve another root.")
+
+
+class ProblemsError(DaemonError):
+    """A file has mistakes; `problems` lists them all."""
+
+    def __init__(self, where: str, problems: Iterable[Problem]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+
+
+class SettingsError(ProblemsError):
+    """The settings are unusable; the daemon cannot start."""
+
+
+class JobError(ProblemsError):
+    """A job cannot be run as it is written; permanent until the user changes it."""
+
+
+class ModelError(DaemonError):
+    """A model file or folder cannot be used."""
+
+
+class UnreadableModel(ModelError):
+    """The file is truncated, or is not a weight file."""
+
+
+class UnsafeModel(ModelError):
+    """The pickle in the file asks for code."""
+
+    def __init__(self, message: str, global_name: str) -> None:
+        self.global_name = global_name
+        super().__init__(message)
+
+
+class UnknownModel(ModelError):
+    """The file is a weight file of no known family."""
+
+    def __init__(self, message: str, nearest: Iterable[tuple[str, str]] = ()) -> None:
+        #: The families that came close, each with the fact that ruled it out.
+        self.nearest = tuple(nearest)
+        super().__init__(message)
+
+
+class AmbiguousModel(ModelError):
+    """The facts fit several families."""
+
+    def __init__(self, message: str, candidates: Iterable[str]) -> None:
+        self.candidates = tuple(candidates)
+        super().__init__(message)
+
+
+class ModelMissing(ModelError):
+    """No such model is registered, or its files are gone; temporary, since it may still arrive."""
+
+
+class RenderError(DaemonError):
+    """An image could not be rendered."""
+
+
+class OutOfMemory(RenderError):
+    """The device has too little memory for this image; temporary."""
+
+
+class WorkerLost(DaemonError):
+    """A worker process died or stopped answering; temporary, and counted."""

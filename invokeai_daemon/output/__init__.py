@@ -1,0 +1,1 @@
+"""Results: PNG files with metadata, their names and folders."""

@@ -1,0 +1,1 @@
+"""The spool: folders as job states, a rename per step."""

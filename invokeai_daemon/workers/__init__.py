@@ -1,0 +1,1 @@
+"""Workers: the child processes (renderer, importer) and the protocol between them and the daemon."""
