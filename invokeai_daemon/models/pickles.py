@@ -1,0 +1,496 @@
+"""Pickles of weight files, read without running them: an interpreter that builds plain values and tensor references.
+
+Called by `header` for the `data.pkl` of a torch archive. It imports nothing and calls nothing that the file names: a
+global is compared with a fixed list, and what is not on it is `UnsafeModel`. Work and memory are bounded by the size of
+the pickle. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from invokeai_daemon.errors import UnreadableModel, UnsafeModel
+
+#: More opcodes than this in one pickle is an attack: 20,000 tensors need about 800,000.
+MAX_OPCODES = 3_000_000
+#: torch records storages at most this long in bytes; a larger number is nonsense (and would not fit a file offset).
+MAX_NUMBER = 2**62
+
+#: Storage classes of torch and the safetensors name of what they hold.
+STORAGES = {
+    "torch.DoubleStorage": "F64",
+    "torch.FloatStorage": "F32",
+    "torch.HalfStorage": "F16",
+    "torch.BFloat16Storage": "BF16",
+    "torch.LongStorage": "I64",
+    "torch.IntStorage": "I32",
+    "torch.ShortStorage": "I16",
+    "torch.CharStorage": "I8",
+    "torch.ByteStorage": "U8",
+    "torch.BoolStorage": "BOOL",
+    "torch.ComplexFloatStorage": "C64",
+    "torch.storage.UntypedStorage": "",
+    "torch.UntypedStorage": "",
+}
+DTYPES = {
+    "torch.float64": "F64",
+    "torch.float32": "F32",
+    "torch.float16": "F16",
+    "torch.bfloat16": "BF16",
+    "torch.int64": "I64",
+    "torch.int32": "I32",
+    "torch.int16": "I16",
+    "torch.int8": "I8",
+    "torch.uint8": "U8",
+    "torch.uint16": "U16",
+    "torch.uint32": "U32",
+    "torch.uint64": "U64",
+    "torch.bool": "BOOL",
+    "torch.complex64": "C64",
+    "torch.float8_e4m3fn": "F8_E4M3",
+    "torch.float8_e5m2": "F8_E5M2",
+}
+#: Functions that make a tensor; their meaning is known here, they are not called.
+REBUILDERS = {
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch._tensor._rebuild_from_type_v2",
+}
+DICTIONARIES = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict", "collections.defaultdict"}
+#: What training leaves beside the weights. Such a value becomes an `Opaque`, which can do nothing.
+LEFTOVERS = re.compile(
+    r"""
+      (?:pytorch_lightning|lightning(?:\.pytorch)?)\.callbacks(?:\.\w+)*\.[A-Z]\w*
+    | (?:pytorch_lightning|lightning(?:\.pytorch|\.fabric)?)\.utilities\.(?:parsing\.AttributeDict|enums\.[A-Z]\w*)
+    | omegaconf\.(?:dictconfig|listconfig|base|nodes)\.[A-Z]\w*
+    | numpy\.(?:core|_core)\.multiarray\.(?:scalar|_reconstruct)
+    | numpy\.(?:ndarray|dtype)
+    | _codecs\.encode
+    | collections\.(?:deque|Counter)
+    | (?:builtins|__builtin__)\.(?:set|frozenset|list|tuple|int|float|bool|str|bytes|bytearray|complex|slice|range)
+    | typing\.(?:Any|Union|Dict|List|Tuple)
+    | pathlib\.(?:Pure)?(?:Posix|Windows)?Path
+    | argparse\.Namespace
+    | datetime\.(?:datetime|date|timedelta)
+    | easydict\.EasyDict
+    | torch\.(?:Size|device|Tensor|Generator)
+    | torch\.nn\.parameter\.Parameter
+    | torch\.nn\.modules\.container\.ParameterDict
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A reference to the bytes of a storage of the archive."""
+
+    #: The member `data/<key>`.
+    key: str
+    #: Safetensors name; empty when the tensor says it.
+    dtype: str
+    #: Elements, or bytes where `dtype` is empty.
+    count: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A view of a storage: offset and strides in elements."""
+
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name that the pickle asked for and that is on the list. It is a name; nothing was imported."""
+
+    name: str
+
+
+@dataclass
+class Opaque:
+    """A value of a class that is not built: what the pickle wanted to put into it is kept, as plain values."""
+
+    name: str
+    arguments: Any = ()
+    state: Any = None
+    items: dict[Any, Any] = field(default_factory=dict)
+
+
+class _Mark:
+    """Where the arguments of a later opcode begin on the stack."""
+
+
+_MARK = _Mark()
+_KEYS = (str, int, float, bytes, type(None))
+
+
+def read_pickle(raw: bytes, where: str, *, whole: bool = True) -> tuple[Any, tuple[str, ...], int]:
+    """The value of one pickle, the globals it names, and where it ends in `raw`.
+
+    Values are None, bool, int, float, str, bytes, list, tuple, dict, `Tensor`, `Storage`, `Global` and `Opaque`.
+    `where` names the file in messages; with `whole`, bytes after the end are an error.
+    Raises UnsafeModel when it names a global that weights do not need, UnreadableModel when it is malformed.
+    """
+    machine = _Machine(raw, where)
+    value = machine.run()
+    if whole and machine.at != len(raw):
+        raise UnreadableModel(f"{where}: {len(raw) - machine.at} bytes follow the end of its pickle.")
+    return value, tuple(dict.fromkeys(machine.names)), machine.at
+
+
+class _Machine:
+    """The stack machine of the pickle format, over plain values."""
+
+    def __init__(self, raw: bytes, where: str) -> None:
+        self.raw = raw
+        self.where = where
+        self.at = 0
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.names: list[str] = []
+
+    def run(self) -> Any:
+        raw, limit = self.raw, MAX_OPCODES
+        try:
+            while (code := raw[self.at]) != _STOP:
+                self.at += 1
+                limit -= 1
+                if limit < 0:
+                    raise UnreadableModel(f"{self.where}: its pickle has more than {MAX_OPCODES} opcodes.")
+                _OPCODES[code](self)
+            self.at += 1
+            return self.stack.pop()
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
+            raise UnreadableModel(
+                f"{self.where}: its pickle is malformed near byte {self.at} ({type(error).__name__}: {error})."
+            ) from error
+
+    # Reading
+
+    def take(self, count: int) -> bytes:
+        start = self.at
+        if count < 0 or count > len(self.raw) - start:
+            raise ValueError(f"{count} bytes wanted, {len(self.raw) - start} left")
+        self.at = start + count
+        return self.raw[start : self.at]
+
+    def number(self, form: struct.Struct) -> Any:
+        value = form.unpack_from(self.raw, self.at)[0]
+        self.at += form.size
+        return value
+
+    def line(self) -> str:
+        end = self.raw.index(b"\n", self.at)
+        text = self.raw[self.at : end].decode("utf-8")
+        self.at = end + 1
+        return text
+
+    def since_mark(self) -> list[Any]:
+        stack = self.stack
+        place = len(stack) - 1
+        while stack[place] is not _MARK:
+            place -= 1
+            if place < 0:
+                raise ValueError("no mark on the stack")
+        values = stack[place + 1 :]
+        del stack[place:]
+        return values
+
+    # Meaning
+
+    def named(self, module: str, name: str) -> Global:
+        """A name from the file, if it is on the list. Raises UnsafeModel otherwise."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("the name of a global is not text")
+        full = f"{module}.{name}"
+        self.names.append(full)
+        if not (full in STORAGES or full in REBUILDERS or full in DTYPES or full in DICTIONARIES):
+            self.refuse_unless_leftover(full)
+        return Global(full)
+
+    def refuse_unless_leftover(self, full: str) -> None:
+        if LEFTOVERS.fullmatch(full):
+            return
+        shown = ascii(full)[1:-1][:200]
+        if full.startswith(("torch.nn.", "diffusers.", "transformers.", "ldm.")):
+            why = "it is a whole program object, not only weights: ask for a file with its state_dict, or safetensors"
+        else:
+            why = "weights need no such thing, so loading this file could run a stranger's code"
+        raise UnsafeModel(f"{self.where}: the pickle asks for {shown}; {why}. Nothing of it was run.", shown)
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        """What calling `function` would have given, as a plain value."""
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+            raise TypeError(f"a {type(function).__name__} is called")
+        name = function.name
+        if name in REBUILDERS:
+            return _tensor(self, name, arguments)
+        if name in DICTIONARIES:
+            return _dictionary(arguments)
+        if name == "torch.Size" and len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
+            return tuple(arguments[0])
+        return Opaque(name, arguments)
+
+    def persistent(self, reference: Any) -> Storage:
+        kind, storage, key, _location, count, *_ = reference
+        if kind != "storage" or not isinstance(storage, Global) or storage.name not in STORAGES:
+            raise ValueError("a persistent reference that is not to a storage")
+        if not isinstance(key, str):
+            key = str(_size(key))
+        return Storage(key, STORAGES[storage.name], _size(count))
+
+    def put_items(self, pairs: list[Any]) -> None:
+        target = self.stack[-1]
+        items = target.items if isinstance(target, Opaque) else target
+        if not isinstance(items, dict) or len(pairs) % 2:
+            raise TypeError(f"items are put into a {type(target).__name__}")
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            # Hashing a deeply nested tuple overflows the C stack, so only simple keys are kept.
+            if isinstance(key, _KEYS):
+                items[key] = value
+
+    def append_items(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(values)
+        elif not isinstance(target, Opaque):
+            raise TypeError(f"values are appended to a {type(target).__name__}")
+
+    def build(self, state: Any) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            target.state = state
+        elif not isinstance(target, (dict, Tensor)):
+            raise TypeError(f"state is set on a {type(target).__name__}")
+
+    def remember(self, place: int) -> None:
+        self.memo[place] = self.stack[-1]
+
+
+def _tensor(machine: _Machine, name: str, arguments: tuple[Any, ...]) -> Tensor:
+    """The tensor that torch's rebuilding function would have made."""
+    if name.endswith("_rebuild_from_type_v2"):
+        function, _type, inner, _state = arguments
+        value = machine.called(function, inner)
+    elif "_rebuild_parameter" in name:
+        value = arguments[0]
+    else:
+        storage, offset, shape, strides = arguments[:4]
+        dtype = storage.dtype
+        if name.endswith("_v3"):
+            dtype = DTYPES[arguments[6].name]
+        sizes, steps = _sizes(shape), _sizes(strides)
+        if len(sizes) != len(steps):
+            raise ValueError("a tensor with as many strides as dimensions was expected")
+        return Tensor(storage, dtype, _size(offset), sizes, steps)
+    if not isinstance(value, Tensor):
+        raise TypeError("a parameter that is no tensor")
+    return value
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) > 64:
+        raise TypeError("a shape is not a short tuple")
+    return tuple(_size(value) for value in values)
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < MAX_NUMBER:
+        raise ValueError("a size, offset or stride is not a sensible whole number")
+    return value
+
+
+def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    """OrderedDict() and OrderedDict([[key, value], …]); the factory of a defaultdict is dropped."""
+    pairs = arguments[-1] if arguments and isinstance(arguments[-1], (list, tuple)) else ()
+    return {key: value for key, value in pairs if isinstance(key, _KEYS)}
+
+
+# The opcodes, by their byte. One function each; the names are those of the pickle format.
+
+_STOP = ord(".")
+_U1, _U2, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<I", "<Q"))
+_I4, _F8 = struct.Struct("<i"), struct.Struct(">d")
+
+
+def _push(value: Any) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(value)
+
+
+def _push_number(form: struct.Struct) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(machine.number(form))
+
+
+def _push_bytes(form: struct.Struct) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(machine.take(machine.number(form)))
+
+
+def _push_text(form: struct.Struct, encoding: str = "utf-8") -> Callable[[_Machine], None]:
+    errors = "surrogatepass" if encoding == "utf-8" else "strict"
+    return lambda machine: machine.stack.append(machine.take(machine.number(form)).decode(encoding, errors))
+
+
+def _push_long(form: struct.Struct) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(
+        int.from_bytes(machine.take(machine.number(form)), "little", signed=True)
+    )
+
+
+def _put(form: struct.Struct) -> Callable[[_Machine], None]:
+    return lambda machine: machine.remember(machine.number(form))
+
+
+def _get(form: struct.Struct) -> Callable[[_Machine], None]:
+    return lambda machine: machine.stack.append(machine.memo[machine.number(form)])
+
+
+def _tuple_of(count: int) -> Callable[[_Machine], None]:
+    def opcode(machine: _Machine) -> None:
+        values = tuple(machine.stack[-count:])
+        if len(values) < count:
+            raise IndexError("the stack is too short")
+        machine.stack[-count:] = [values]
+
+    return opcode
+
+
+def _global(machine: _Machine) -> None:
+    machine.stack.append(machine.named(machine.line(), machine.line()))
+
+
+def _stack_global(machine: _Machine) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(machine.named(module, name))
+
+
+def _inst(machine: _Machine) -> None:
+    named = machine.named(machine.line(), machine.line())
+    machine.stack.append(machine.called(named, tuple(machine.since_mark())))
+
+
+def _obj(machine: _Machine) -> None:
+    function, *arguments = machine.since_mark()
+    machine.stack.append(machine.called(function, tuple(arguments)))
+
+
+def _reduce(machine: _Machine) -> None:
+    arguments = machine.stack.pop()
+    machine.stack[-1] = machine.called(machine.stack[-1], arguments)
+
+
+def _new_object_with_keywords(machine: _Machine) -> None:
+    machine.stack.pop()
+    _reduce(machine)
+
+
+def _extension(machine: _Machine) -> None:
+    raise UnsafeModel(
+        f"{machine.where}: the pickle asks for an object of the copyreg extension registry; weights need none.",
+        "copyreg",
+    )
+
+
+def _text_integer(machine: _Machine) -> None:
+    line = machine.line()
+    machine.stack.append({"00": False, "01": True}.get(line, int(line)))
+
+
+def _set_item(machine: _Machine) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    machine.put_items([key, value])
+
+
+def _dict(machine: _Machine) -> None:
+    pairs = machine.since_mark()
+    machine.stack.append({})
+    machine.put_items(pairs)
+
+
+def _frozenset(machine: _Machine) -> None:
+    machine.stack.append(Opaque("builtins.frozenset", tuple(machine.since_mark())))
+
+
+def _opcodes() -> dict[int, Callable[[_Machine], None]]:
+    table: dict[bytes, Callable[[_Machine], None]] = {
+        b"\x80": lambda m: m.take(1) and None,  # PROTO
+        b"\x95": lambda m: m.take(8) and None,  # FRAME
+        b"(": _push(_MARK),
+        b"0": lambda m: m.stack.pop() and None,
+        b"1": lambda m: m.since_mark() and None,
+        b"2": lambda m: m.stack.append(m.stack[-1]),
+        b"N": _push(None),
+        b"\x88": _push(True),
+        b"\x89": _push(False),
+        b")": _push(()),
+        b"K": _push_number(_U1),
+        b"M": _push_number(_U2),
+        b"J": _push_number(_I4),
+        b"G": _push_number(_F8),
+        b"\x8a": _push_long(_U1),
+        b"\x8b": _push_long(_I4),
+        b"X": _push_text(_U4),
+        b"\x8c": _push_text(_U1),
+        b"\x8d": _push_text(_U8),
+        b"U": _push_text(_U1, "latin-1"),
+        b"T": _push_text(_I4, "latin-1"),
+        b"B": _push_bytes(_U4),
+        b"C": _push_bytes(_U1),
+        b"\x8e": _push_bytes(_U8),
+        b"\x96": _push_bytes(_U8),
+        b"I": _text_integer,
+        b"L": lambda m: m.stack.append(int(m.line().rstrip("L"))),
+        b"F": lambda m: m.stack.append(float(m.line())),
+        b"S": lambda m: m.stack.append(m.line().strip("'\"")),
+        b"V": lambda m: m.stack.append(m.line()),
+        b"]": lambda m: m.stack.append([]),
+        b"}": lambda m: m.stack.append({}),
+        b"\x8f": lambda m: m.stack.append(Opaque("builtins.set")),
+        b"l": lambda m: m.stack.append(m.since_mark()),
+        b"t": lambda m: m.stack.append(tuple(m.since_mark())),
+        b"d": _dict,
+        b"\x91": _frozenset,
+        b"\x85": _tuple_of(1),
+        b"\x86": _tuple_of(2),
+        b"\x87": _tuple_of(3),
+        b"a": lambda m: m.append_items([m.stack.pop()]),
+        b"e": lambda m: m.append_items(m.since_mark()),
+        b"\x90": lambda m: m.append_items(m.since_mark()),
+        b"s": _set_item,
+        b"u": lambda m: m.put_items(m.since_mark()),
+        b"q": _put(_U1),
+        b"r": _put(_U4),
+        b"p": lambda m: m.remember(int(m.line())),
+        b"\x94": lambda m: m.remember(len(m.memo)),
+        b"h": _get(_U1),
+        b"j": _get(_U4),
+        b"g": lambda m: m.stack.append(m.memo[int(m.line())]),
+        b"c": _global,
+        b"\x93": _stack_global,
+        b"i": _inst,
+        b"o": _obj,
+        b"R": _reduce,
+        b"\x81": _reduce,  # NEWOBJ
+        b"\x92": _new_object_with_keywords,
+        b"b": lambda m: m.build(m.stack.pop()),
+        b"P": lambda m: m.stack.append(m.persistent(("storage", None, m.line(), None, 0))),
+        b"Q": lambda m: m.stack.append(m.persistent(m.stack.pop())),
+        b"\x82": _extension,
+        b"\x83": _extension,
+        b"\x84": _extension,
+    }
+    return {code[0]: function for code, function in table.items()}
+
+
+_OPCODES = _opcodes()
