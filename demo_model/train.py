@@ -43,7 +43,7 @@ def new_vae() -> AutoencoderKL:
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=2,
+        layers_per_block=1,
         latent_channels=4,
         norm_num_groups=32,
         sample_size=64,
@@ -136,10 +136,11 @@ def train_vae(folder: Path, pictures: Pictures, minutes: float, device: torch.de
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     clock = Clock(minutes)
     for step in timed_steps(clock, optimizer, 1.2e-3, 0):
-        batch = pictures.pixels[torch.randint(len(pictures.pixels), (16,))].to(device)
-        posterior = vae.encode(batch).latent_dist
-        restored = vae.decode(posterior.sample()).sample
-        loss = F.l1_loss(restored, batch) + _edge_loss(restored, batch) + 1e-6 * posterior.kl().mean()
+        batch = pictures.pixels[torch.randint(len(pictures.pixels), (8,))].to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            posterior = vae.encode(batch).latent_dist
+            restored = vae.decode(posterior.sample()).sample.float()
+        loss = F.l1_loss(restored, batch) + _edge_loss(restored, batch) + 1e-6 * posterior.kl().float().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -272,7 +273,7 @@ def caption_tokens(tokenizer: CLIPTokenizer, device: torch.device) -> tuple[Tens
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vae-minutes", type=float, default=14)
+    parser.add_argument("--vae-minutes", type=float, default=16)
     parser.add_argument("--unet-minutes", type=float, default=75)
     parser.add_argument("--pictures", type=int, default=9800)
     parser.add_argument("--batch", type=int, default=48)
