@@ -1,0 +1,164 @@
+"""From a job to its plan: defaults fill in, seeds are drawn and counted, limits are checked. And a plan as a job file.
+
+Called by the daemon when a job starts, and after a restart to read the plan back. Draws nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from invokeai_daemon.errors import JobError, Problem
+from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.schema import MAX_SEED, Job, Values
+from invokeai_daemon.settings import LimitSettings
+from invokeai_daemon.strict_toml import Document, dump_toml, validate
+
+#: What a job gets when neither it, nor its model, nor the settings say.
+COMMON_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"negative_prompt": "", "steps": 30, "cfg_scale": 7.5, "scheduler": "euler", "iterations": 1, "priority": 0}
+)
+#: The side in pixels that a base was trained at.
+BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sdxl-refiner": 1024})
+#: The keys of a model's default settings that are a job's; the others (vae, …) are not about the picture asked for.
+MODEL_KEYS = frozenset({"width", "height", "steps", "cfg_scale", "scheduler", "negative_prompt"})
+
+
+def model_name(job: Job, settings_defaults: Mapping[str, Any]) -> str | None:
+    """The model that a job asks for, by itself or through `[defaults]`; None when neither names one."""
+    return job.model if job.model is not None else settings_defaults.get("model")
+
+
+def resolve(
+    job: Job,
+    job_id: str,
+    model: ModelRef,
+    *,
+    model_defaults: Mapping[str, Any],
+    settings_defaults: Mapping[str, Any],
+    base: str,
+    draw_seed: Callable[[], int],
+    file_name: str,
+    limits: LimitSettings,
+) -> Plan:
+    """The plan of a job: each value from the job, else the model, else the settings, else the base.
+
+    `draw_seed` gives 0 … 2³²−1 and is called once, and only when nothing names a seed. Raises JobError.
+    """
+    values = {
+        **_base_defaults(base),
+        **settings_defaults,
+        **_model_defaults(model, model_defaults),
+        **job.model_dump(include=set(Values.model_fields), exclude_none=True),
+    }
+    _check_limits(job, values, limits)
+    images = tuple(
+        Image(
+            number=number,
+            seed=seed,
+            prompt=job.prompt,
+            negative_prompt=values["negative_prompt"],
+            width=values["width"],
+            height=values["height"],
+            steps=values["steps"],
+            cfg_scale=float(values["cfg_scale"]),
+            scheduler=values["scheduler"],
+        )
+        for number, seed in enumerate(_seeds(job, values, draw_seed), start=1)
+    )
+    return Plan(job_id, model, images, values["priority"], file_name, job.carried)
+
+
+def to_toml(plan: Plan) -> str:
+    """The plan as a job file: a job that makes the same pictures, and from which `from_resolved` gives the same plan."""
+    first = plan.images[0]
+    seeds = [image.seed for image in plan.images]
+    values: dict[str, Any] = {
+        "model": plan.model.name,
+        "prompt": first.prompt,
+        "negative_prompt": first.negative_prompt,
+        "width": first.width,
+        "height": first.height,
+        "steps": first.steps,
+        "cfg_scale": first.cfg_scale,
+        "scheduler": first.scheduler,
+        **(
+            {"seed": first.seed, "iterations": len(seeds)}
+            if seeds == _counted(first.seed, len(seeds))
+            else {"seeds": seeds}
+        ),
+        "priority": plan.priority,
+        **plan.meta,
+        "resolved": {"job": plan.job_id, "file_name": plan.file_name, "model": asdict(plan.model)},
+    }
+    return dump_toml(values)
+
+
+def from_resolved(raw: bytes, where: str) -> Plan:
+    """The plan that `to_toml` wrote. Raises JobError when the file is damaged or is no resolved job."""
+    job = parse_job(raw, where)
+    if job.resolved is None:
+        raise JobError(where, [Problem("This is no resolved job: it has no [resolved] table.")])
+    model = ModelRef(**job.resolved.model.model_dump())
+    return resolve(
+        job,
+        job.resolved.job,
+        model,
+        model_defaults={},
+        settings_defaults={},
+        base=model.base,
+        draw_seed=lambda: 0,
+        file_name=job.resolved.file_name,
+        limits=_NO_LIMITS,
+    )
+
+
+#: What was accepted once is not judged again by limits that may have changed since.
+_NO_LIMITS = LimitSettings(max_images=2**31, max_pixels=2**31)
+
+
+def _base_defaults(base: str) -> dict[str, Any]:
+    side = BASE_SIZES.get(base, 512)
+    return {**COMMON_DEFAULTS, "width": side, "height": side}
+
+
+def _model_defaults(model: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {key: value for key, value in defaults.items() if key in MODEL_KEYS and value is not None}
+    if not asked:
+        return {}
+    document = Document(f"the default settings of model {model.name}", asked, {})
+    return validate(Values, document, JobError).model_dump(exclude_none=True)
+
+
+def _check_limits(job: Job, values: Mapping[str, Any], limits: LimitSettings) -> None:
+    problems = []
+    pixels = values["width"] * values["height"]
+    if pixels > limits.max_pixels:
+        message = f"{values['width']} × {values['height']} is {pixels} pixels; the limit is {limits.max_pixels}."
+        problems.append(_limit_problem(job, "width", message, "max_pixels"))
+    count = len(job.seeds) if job.seeds is not None else values["iterations"]
+    if count > limits.max_images:
+        key = "seeds" if job.seeds is not None else "iterations"
+        message = f"{count} images; the limit is {limits.max_images}."
+        problems.append(_limit_problem(job, key, message, "max_images"))
+    if problems:
+        raise JobError(job.source.where, problems)
+
+
+def _limit_problem(job: Job, key: str, message: str, limit: str) -> Problem:
+    hint = f"Ask for less, or raise {limit} under [limits] in configs/daemon.toml."
+    return Problem(message, key, job.source.lines.get(key), hint)
+
+
+def _seeds(job: Job, values: Mapping[str, Any], draw_seed: Callable[[], int]) -> list[int]:
+    if job.seeds is not None:
+        return list(job.seeds)
+    first = values["seed"] if "seed" in values else draw_seed()
+    return _counted(first, values["iterations"])
+
+
+def _counted(first: int, count: int) -> list[int]:
+    return [(first + number) & MAX_SEED for number in range(count)]

@@ -1,0 +1,195 @@
+"""What a job file may say. A `Job` is what was asked; `None` means not asked. Plans come from it, see plan_job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, time
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from invokeai_daemon.job.schedulers import ALIASES, RENDERABLE, SCHEDULERS, canonical
+from invokeai_daemon.strict_toml import Mistake, nearest, show
+
+MAX_SEED = 2**32 - 1
+#: Keys that start with this are the user's own.
+OWN_PREFIX = "x-"
+#: Where `Job` collects them; no key of a file can be in its way, since this one is the user's own too.
+_OWN_KEYS = OWN_PREFIX
+
+
+def _clean_text(text: str) -> str:
+    if "\0" in text:
+        raise Mistake("The text holds a NUL character.", "Remove it.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise Mistake("The text holds half of a UTF-16 pair.", "Write the character itself.")
+    return text
+
+
+def _multiple_of_8(size: int) -> int:
+    if size % 8:
+        raise Mistake(f"{size} is not a multiple of 8.", f"Use {size - size % 8} or {size - size % 8 + 8}.")
+    return size
+
+
+def _scheduler(name: str) -> str:
+    known = canonical(name)
+    if known is None:
+        meant = nearest(name, (*SCHEDULERS, *ALIASES))
+        guess = f'Did you mean "{meant}"? ' if meant else ""
+        raise Mistake(f"{show(name)} is no scheduler.", f"{guess}Use one of {', '.join(RENDERABLE)}.")
+    if known not in RENDERABLE:
+        raise Mistake(f"{show(name)} cannot be rendered yet.", f"Use one of {', '.join(RENDERABLE)}.")
+    return known
+
+
+def _plain(value: Any, path: str = "") -> Any:
+    """A value of the user's own as JSON can carry it: dates become text. Raises Mistake for what cannot be carried."""
+    if isinstance(value, Mapping):
+        return {_clean_text(str(key)): _plain(inner, f"{path}.{key}") for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, path) for inner in value]
+    if isinstance(value, str):
+        return _clean_text(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Mistake(f"{path.lstrip('.')} = {value} is not a finite number.", "Put it in quotes to keep it as text.")
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise Mistake(f"{path.lstrip('.')} has more than 64 bits.", "Put it in quotes to keep it as text.")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_clean_text)]
+Size = Annotated[int, Field(ge=64, le=32768, multiple_of=None), AfterValidator(_multiple_of_8)]
+SchedulerName = Annotated[str, AfterValidator(_scheduler)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+OwnTable = Annotated[dict[str, Any], BeforeValidator(lambda table: _plain(table))]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a job was read; no part of what it asks, so jobs from different files can be equal."""
+
+    where: str = field(default="the job", compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+
+class Values(BaseModel):
+    """The keys of a job that have defaults: in a job, a model's default settings, or `[defaults]` of the settings."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    #: What other programs call these keys.
+    synonyms: ClassVar[dict[str, str]] = {
+        "negative": "negative_prompt",
+        "cfg": "cfg_scale",
+        "guidance": "cfg_scale",
+        "guidance_scale": "cfg_scale",
+        "sampler": "scheduler",
+        "sampler_name": "scheduler",
+        "count": "iterations",
+        "images": "iterations",
+        "n": "iterations",
+        "batch_size": "iterations",
+        "num_inference_steps": "steps",
+        "checkpoint": "model",
+        "w": "width",
+        "h": "height",
+    }
+
+    model: Text | None = Field(
+        None, min_length=1, description="a name in models.yaml, a unique prefix of one, or a content hash"
+    )
+    negative_prompt: Text | None = Field(None, description="what the picture should not show")
+    width: Size | None = Field(None, description="pixels, a multiple of 8")
+    height: Size | None = Field(None, description="pixels, a multiple of 8")
+    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
+    cfg_scale: float | None = Field(
+        None, ge=1, le=200, description="how closely to follow the prompt; 1 is no guidance"
+    )
+    scheduler: SchedulerName | None = Field(None, description="InvokeAI's name, or a 2.3 sampler name")
+    seed: Seed | None = Field(None, description="0 to 4294967295; drawn when the job starts if it is not given")
+    iterations: int | None = Field(None, ge=1, le=1_000_000, description="images, with the seeds seed, seed+1, …")
+    priority: int | None = Field(None, ge=-1000, le=1000, description="higher runs first; 0 when it is not given")
+
+
+class RecordedModel(BaseModel):
+    """The model that a resolved job was planned with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    path: str
+    base: str
+    type: str = "main"
+    hash: str = ""
+    variant: str | None = None
+    prediction_type: str | None = None
+
+
+class Resolved(BaseModel):
+    """What the daemon notes in the job.toml beside the images. A job that is dropped again may carry it; it asks nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    job: str
+    file_name: str
+    model: RecordedModel
+
+
+class Job(Values):
+    """A job as it was asked."""
+
+    kind: Literal["render"] = Field("render", description="what is to be done")
+    prompt: Text = Field(description="what the picture shows", examples=["a red circle on a blue background"])
+    seeds: list[Seed] | None = Field(
+        None, min_length=1, max_length=1_000_000, description="one image for each, instead of seed and iterations"
+    )
+    meta: OwnTable = Field(default_factory=dict, description="the user's own; carried into the result")
+    own: OwnTable = Field(default_factory=dict, validation_alias=_OWN_KEYS)
+    resolved: Resolved | None = Field(None, description="notes of the daemon in a job.toml; they ask nothing")
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_own_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        own = {key: value for key, value in data.items() if key.startswith(OWN_PREFIX)}
+        return {**{key: value for key, value in data.items() if key not in own}, _OWN_KEYS: own} if own else data
+
+    @model_validator(mode="after")
+    def _one_way_to_name_seeds(self) -> Job:
+        if self.seeds is not None and (self.seed is not None or self.iterations is not None):
+            raise Mistake("seeds stands beside seed or iterations.", "Keep seeds, or seed and iterations.")
+        return self
+
+    @property
+    def source(self) -> Source:
+        """The file and the lines of the keys, for messages."""
+        return self._source
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """The user's own keys: `x-…` and `meta`."""
+        return {**self.own, **({"meta": self.meta} if self.meta else {})}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a job file, for editors that complete and check TOML."""
+    schema = Job.model_json_schema(by_alias=False)
+    properties = schema["properties"]
+    properties.pop("own")
+    for size in ("width", "height"):
+        properties[size]["anyOf"][0]["multipleOf"] = 8
+    properties["scheduler"]["anyOf"][0]["enum"] = [*RENDERABLE, *ALIASES]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **schema,
+        "title": "A job of invokeai-daemon",
+        "patternProperties": {f"^{OWN_PREFIX}": {"description": "your own; carried into the result"}},
+    }
