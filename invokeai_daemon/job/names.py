@@ -8,9 +8,8 @@ import string
 
 from invokeai_daemon.errors import Problem, SettingsError
 from invokeai_daemon.job.plan import Image, Plan
-from invokeai_daemon.strict_toml import nearest
+from invokeai_daemon.strict_toml import nearest, show
 
-FIELDS = ("job", "number", "seed", "model", "width", "height", "steps", "cfg_scale", "scheduler")
 #: Bytes of a name; leaves room for suffixes below the usual limit of 255.
 MAX_BYTES = 200
 
@@ -32,18 +31,7 @@ def safe_name(text: str, max_bytes: int = MAX_BYTES) -> str:
 
 def image_name(plan: Plan, image: Image) -> str:
     """The file name of an image: a pure function of the plan and the image. The template must have been checked."""
-    fields = {
-        "job": plan.job_id,
-        "number": image.number,
-        "seed": image.seed,
-        "model": plan.model.name,
-        "width": image.width,
-        "height": image.height,
-        "steps": image.steps,
-        "cfg_scale": image.cfg_scale,
-        "scheduler": image.scheduler,
-    }
-    filled = plan.file_name.format_map(fields)
+    filled = plan.file_name.format_map(_values(plan.job_id, plan.model.name, image))
     return safe_name(filled.removesuffix(".png"), MAX_BYTES - 4) + ".png"
 
 
@@ -54,21 +42,39 @@ def check_template(template: str, where: str = "output.file_name") -> None:
         raise SettingsError(where, [problem])
 
 
+def _values(job_id: str, model: str, image: Image) -> dict[str, str | int | float]:
+    return {
+        "job": job_id,
+        "number": image.number,
+        "seed": image.seed,
+        "model": model,
+        "width": image.width,
+        "height": image.height,
+        "steps": image.steps,
+        "cfg_scale": image.cfg_scale,
+        "scheduler": image.scheduler,
+    }
+
+
+_SAMPLE = _values("job", "model", Image(1, 2, "", "", 512, 512, 30, 7.5, "euler"))
+FIELDS = tuple(_SAMPLE)
+
+
 def _template_problem(template: str) -> Problem | None:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-        unknown = [name for name in names if name not in FIELDS]
+        names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        unknown = sorted(names - set(FIELDS))
         if unknown:
-            meant = nearest(unknown[0], FIELDS)
-            guess = f"Did you mean {{{meant}}}? " if meant else ""
-            return Problem(f"{{{unknown[0]}}} is no field.", hint=f"{guess}The fields are {', '.join(FIELDS)}.")
-        template.format_map(
-            dict.fromkeys(("job", "model", "scheduler"), "x")
-            | dict.fromkeys(FIELDS[1:], 1)
-            | {"model": "x", "scheduler": "x"}
-        )
-    except (ValueError, IndexError) as failure:
-        return Problem(f'"{template}" is no template: {failure}.', hint='Write it like "{number:04}.{seed}.png".')
+            return _no_such_field(unknown[0])
+        template.format_map(_SAMPLE)
+    except (ValueError, KeyError) as failure:
+        return Problem(f"{show(template)} is no template: {failure}.", hint='Write it like "{number:04}.{seed}.png".')
     if "number" not in names:
-        return Problem(f'"{template}" lacks {{number}}.', hint="Without it two images could get one name.")
+        return Problem(f"{show(template)} lacks {{number}}.", hint="Without it two images could get one name.")
     return None
+
+
+def _no_such_field(name: str) -> Problem:
+    meant = nearest(name, FIELDS)
+    hint = f"Did you mean {{{meant}}}?" if meant else f"The fields are {', '.join(FIELDS)}."
+    return Problem(f"{{{name}}} is no field of a file name.", hint=hint)

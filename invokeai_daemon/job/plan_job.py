@@ -73,9 +73,8 @@ def resolve(
 
 
 def to_toml(plan: Plan) -> str:
-    """The plan as a job file: a job that makes the same pictures, and from which `from_resolved` gives the same plan."""
+    """The plan as a job file that makes the same pictures; `from_resolved` reads the same plan back."""
     first = plan.images[0]
-    seeds = [image.seed for image in plan.images]
     values: dict[str, Any] = {
         "model": plan.model.name,
         "prompt": first.prompt,
@@ -85,11 +84,7 @@ def to_toml(plan: Plan) -> str:
         "steps": first.steps,
         "cfg_scale": first.cfg_scale,
         "scheduler": first.scheduler,
-        **(
-            {"seed": first.seed, "iterations": len(seeds)}
-            if seeds == _counted(first.seed, len(seeds))
-            else {"seeds": seeds}
-        ),
+        **_seed_keys([image.seed for image in plan.images]),
         "priority": plan.priority,
         **plan.meta,
         "resolved": {"job": plan.job_id, "file_name": plan.file_name, "model": asdict(plan.model)},
@@ -118,6 +113,12 @@ def from_resolved(raw: bytes, where: str) -> Plan:
 
 #: What was accepted once is not judged again by limits that may have changed since.
 _NO_LIMITS = LimitSettings(max_images=2**31, max_pixels=2**31)
+
+
+def _seed_keys(seeds: list[int]) -> dict[str, Any]:
+    if seeds == _counted(seeds[0], len(seeds)):
+        return {"seed": seeds[0], "iterations": len(seeds)}
+    return {"seeds": seeds}
 
 
 def _base_defaults(base: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Schedulers: InvokeAI's names, the 2.3 sampler names, AUTOMATIC1111's, and the diffusers class behind each. No torch."""
+"""Schedulers by InvokeAI's names, 2.3's sampler names and AUTOMATIC1111's; the diffusers class of each. No torch."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
@@ -38,8 +39,8 @@ def _scheduler(name: str) -> str:
     known = canonical(name)
     if known is None:
         meant = nearest(name, (*SCHEDULERS, *ALIASES))
-        guess = f'Did you mean "{meant}"? ' if meant else ""
-        raise Mistake(f"{show(name)} is no scheduler.", f"{guess}Use one of {', '.join(RENDERABLE)}.")
+        hint = f'Did you mean "{meant}"?' if meant else f"Use one of {', '.join(RENDERABLE)}."
+        raise Mistake(f"{show(name)} is no scheduler.", hint)
     if known not in RENDERABLE:
         raise Mistake(f"{show(name)} cannot be rendered yet.", f"Use one of {', '.join(RENDERABLE)}.")
     return known
@@ -48,7 +49,8 @@ def _scheduler(name: str) -> str:
 def _plain(value: Any, path: str = "") -> Any:
     """A value of the user's own as JSON can carry it: dates become text. Raises Mistake for what cannot be carried."""
     if isinstance(value, Mapping):
-        return {_clean_text(str(key)): _plain(inner, f"{path}.{key}") for key, inner in value.items()}
+        start = f"{path}." if path else ""
+        return {_clean_text(str(key)): _plain(inner, start + str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner, path) for inner in value]
     if isinstance(value, str):
@@ -56,17 +58,19 @@ def _plain(value: Any, path: str = "") -> Any:
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        raise Mistake(f"{path.lstrip('.')} = {value} is not a finite number.", "Put it in quotes to keep it as text.")
+        raise Mistake(f"{value} is not a finite number.", "Put it in quotes to keep it as text.", path)
     if isinstance(value, int) and value.bit_length() > 63:
-        raise Mistake(f"{path.lstrip('.')} has more than 64 bits.", "Put it in quotes to keep it as text.")
+        raise Mistake("The number has more than 64 bits.", "Put it in quotes to keep it as text.", path)
     return value
 
 
 Text = Annotated[str, AfterValidator(_clean_text)]
-Size = Annotated[int, Field(ge=64, le=32768, multiple_of=None), AfterValidator(_multiple_of_8)]
+Size = Annotated[int, Field(ge=64, le=32768), AfterValidator(_multiple_of_8)]
 SchedulerName = Annotated[str, AfterValidator(_scheduler)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-OwnTable = Annotated[dict[str, Any], BeforeValidator(lambda table: _plain(table))]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_clean_text)]
+OwnTable = Annotated[dict[str, Any], BeforeValidator(partial(_plain, path="meta"))]
+OwnKeys = Annotated[dict[str, Any], BeforeValidator(_plain)]
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,12 @@ class Values(BaseModel):
         "h": "height",
     }
 
-    model: Text | None = Field(
-        None, min_length=1, description="a name in models.yaml, a unique prefix of one, or a content hash"
-    )
+    model: Name | None = Field(None, description="a name in models.yaml, a unique prefix of one, or a content hash")
     negative_prompt: Text | None = Field(None, description="what the picture should not show")
     width: Size | None = Field(None, description="pixels, a multiple of 8")
     height: Size | None = Field(None, description="pixels, a multiple of 8")
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
-    cfg_scale: float | None = Field(
-        None, ge=1, le=200, description="how closely to follow the prompt; 1 is no guidance"
-    )
+    cfg_scale: float | None = Field(None, ge=1, le=200, description="how closely to follow the prompt; 1 for freely")
     scheduler: SchedulerName | None = Field(None, description="InvokeAI's name, or a 2.3 sampler name")
     seed: Seed | None = Field(None, description="0 to 4294967295; drawn when the job starts if it is not given")
     iterations: int | None = Field(None, ge=1, le=1_000_000, description="images, with the seeds seed, seed+1, …")
@@ -131,7 +131,7 @@ class RecordedModel(BaseModel):
 
 
 class Resolved(BaseModel):
-    """What the daemon notes in the job.toml beside the images. A job that is dropped again may carry it; it asks nothing."""
+    """What the daemon notes in the job.toml beside the images. A job may carry it; it asks nothing."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -143,13 +143,18 @@ class Resolved(BaseModel):
 class Job(Values):
     """A job as it was asked."""
 
+    unlisted: ClassVar[frozenset[str]] = frozenset({_OWN_KEYS, "resolved"})
+    not_yet: ClassVar[frozenset[str]] = frozenset(
+        {"loras", "embeddings", "controlnets", "init", "mask", "outpaint", "sweep", "hires", "upscale", "face", "vae"}
+    )
+
     kind: Literal["render"] = Field("render", description="what is to be done")
     prompt: Text = Field(description="what the picture shows", examples=["a red circle on a blue background"])
     seeds: list[Seed] | None = Field(
         None, min_length=1, max_length=1_000_000, description="one image for each, instead of seed and iterations"
     )
     meta: OwnTable = Field(default_factory=dict, description="the user's own; carried into the result")
-    own: OwnTable = Field(default_factory=dict, validation_alias=_OWN_KEYS)
+    own: OwnKeys = Field(default_factory=dict, validation_alias=_OWN_KEYS)
     resolved: Resolved | None = Field(None, description="notes of the daemon in a job.toml; they ask nothing")
 
     _source: Source = PrivateAttr(default_factory=Source)
