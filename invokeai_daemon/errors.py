@@ -99,6 +99,18 @@ class AmbiguousModel(ModelError):
         super().__init__(message)
 
 
+class IncompleteModel(ModelError):
+    """The family is recognised, but tensors of the model are missing or have shapes that it cannot have."""
+
+
+class DiskFull(DaemonError):
+    """There is too little room on the disk; temporary."""
+
+
+class SidecarError(ProblemsError, ModelError):
+    """The sidecar beside a model has mistakes."""
+
+
 class ModelMissing(ModelError):
     """No such model is registered, or its files are gone; temporary, since it may still arrive."""
 

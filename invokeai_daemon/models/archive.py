@@ -1,4 +1,4 @@
-"""Archives of torch: where the members of a zip file lie, refusing every zip that two readers could understand differently.
+"""Archives of torch: where the members of a zip lie; a zip that two readers could understand differently is refused.
 
 Called by `header` and `settled`. Only the directory and the local headers are read, never the members' bytes (but
 `Archive.read` of one small member). A member is stored, once, whole, alone on its bytes, under a plain name.
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel
 
@@ -207,7 +208,7 @@ def _check(where: str, name: bytes, flags: int, method: int) -> None:
         raise _refused(where, f"a member has the unsafe name {_shown(name)}")
 
 
-def _unpack(form: struct.Struct, raw: bytes, at: int, where: str) -> tuple[int, ...] | tuple[bytes, ...]:
+def _unpack(form: struct.Struct, raw: bytes, at: int, where: str) -> tuple[Any, ...]:
     try:
         return form.unpack_from(raw, at)
     except struct.error:

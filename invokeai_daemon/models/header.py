@@ -111,7 +111,7 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def sniff(start: bytes) -> str:
-    """What kind of file the first bytes belong to: safetensors, zip, pickle, gguf, html, lfs, zeros, empty or unknown."""
+    """The kind of file that begins so: safetensors, zip, pickle, gguf, html, lfs, zeros, empty or unknown."""
     if not start:
         return "empty"
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -152,8 +152,9 @@ def _no_weights(path: Path, kind: str, size: int, start: bytes) -> Exception:
         if first == _LEGACY_MAGIC:
             _look_through_legacy(start, end, str(path))
             return UnreadableModel(
-                f"{path}: a torch file of the format before 1.6 ({size:,} bytes); it is not supported. If you trust it, "
-                "save it again: torch.save(torch.load(old, weights_only=True), new), or convert it to safetensors."
+                f"{path}: a torch file of the format before 1.6 ({size:,} bytes); it is not supported. "
+                "If you trust it, save it again: torch.save(torch.load(old, weights_only=True), new), "
+                "or convert it to safetensors."
             )
     except UnreadableModel:
         return UnreadableModel(f"{path}: {_WHAT_IT_IS['unknown']}")
@@ -211,7 +212,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {ascii(twice)} occurs twice")
+        raise ValueError(f"the name {twice!a} occurs twice")
     return content
 
 

@@ -422,13 +422,13 @@ def _frozenset(machine: _Machine) -> None:
     machine.stack.append(Opaque("builtins.frozenset", tuple(machine.since_mark())))
 
 
-def _opcodes() -> dict[int, Callable[[_Machine], None]]:
-    table: dict[bytes, Callable[[_Machine], None]] = {
-        b"\x80": lambda m: m.take(1) and None,  # PROTO
-        b"\x95": lambda m: m.take(8) and None,  # FRAME
+def _opcodes() -> dict[int, Callable[[_Machine], object]]:
+    table: dict[bytes, Callable[[_Machine], object]] = {
+        b"\x80": lambda m: m.take(1),  # PROTO
+        b"\x95": lambda m: m.take(8),  # FRAME
         b"(": _push(_MARK),
-        b"0": lambda m: m.stack.pop() and None,
-        b"1": lambda m: m.since_mark() and None,
+        b"0": lambda m: m.stack.pop(),
+        b"1": lambda m: m.since_mark(),
         b"2": lambda m: m.stack.append(m.stack[-1]),
         b"N": _push(None),
         b"\x88": _push(True),

@@ -1,0 +1,88 @@
+"""Sidecars: `<stem>.toml` beside a model file, in which a user says what the file itself does not.
+
+Called by the importer and by the commands before `identify`. Strict: every mistake is named with its line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from invokeai_daemon.errors import Problem, SidecarError
+from invokeai_daemon.job.schema import SchedulerName, Size, Text
+from invokeai_daemon.models.header import opened
+from invokeai_daemon.strict_toml import read_toml, validate
+
+MAX_BYTES = 64 * 1024
+
+Type = Literal[
+    "main",
+    "vae",
+    "lora",
+    "control_lora",
+    "controlnet",
+    "embedding",
+    "ip_adapter",
+    "clip_vision",
+    "clip_embed",
+    "t2i_adapter",
+    "spandrel_image_to_image",
+]
+Base = Literal["any", "sd-1", "sd-2", "sd-3", "sdxl", "sdxl-refiner", "flux"]
+
+
+class DefaultSettings(BaseModel):
+    """What a job gets from its model when it does not say it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    width: Size | None = Field(None, description="pixels, a multiple of 8")
+    height: Size | None = Field(None, description="pixels, a multiple of 8")
+    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
+    cfg_scale: float | None = Field(None, ge=1, le=200, description="how closely to follow the prompt")
+    scheduler: SchedulerName | None = Field(None, description="InvokeAI's name, or a 2.3 sampler name")
+    negative_prompt: Text | None = Field(None, description="what pictures of this model should not show")
+
+
+class Sidecar(BaseModel):
+    """What a user says about a model. None means not said."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: Type | None = Field(None, description="decides when the file fits several")
+    base: Base | None = Field(None, description="decides when the file fits several")
+    variant: Literal["normal", "inpaint", "depth"] | None = Field(
+        None, description="what the UNet takes beside latents"
+    )
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = Field(
+        None, description="what the UNet predicts; most files do not say it"
+    )
+    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="its name in models.yaml, instead of the file's stem"
+    )
+    description: Text | None = Field(None, description="free text")
+    trigger_phrases: list[Text] = Field(default_factory=list, description="words that the model was trained on")
+    default_settings: DefaultSettings = Field(default_factory=lambda: DefaultSettings.model_validate({}))
+    source_url: Text | None = Field(None, description="where the model comes from")
+
+
+def sidecar_path(model: Path) -> Path:
+    """Where the sidecar of a model file or folder lies: "cat.toml" beside "cat.safetensors"."""
+    return model.with_name(f"{model.name if model.is_dir() else model.stem}.toml")
+
+
+def read_sidecar(model: Path) -> Sidecar:
+    """The sidecar of a model file or folder; one that says nothing when there is none.
+
+    Raises SidecarError with every mistake in it.
+    """
+    path = sidecar_path(model)
+    if not path.exists():
+        return Sidecar.model_validate({})
+    with opened(path) as (_, size):
+        if size > MAX_BYTES:
+            raise SidecarError(str(path), [Problem(f"{size:,} bytes are too many; the limit is {MAX_BYTES:,}.")])
+        raw = path.read_bytes()
+    return validate(Sidecar, read_toml(raw, str(path), SidecarError), SidecarError)
