@@ -1,1 +1,1 @@
-"""The spool: folders as job states, a rename per step."""
+"""Spool: files as state. A job is in exactly one folder, and a step of its life is one rename."""

@@ -1,0 +1,196 @@
+"""Child: a worker process, spoken to without ever waiting for it. Used by the daemon's supervision.
+
+A worker lives in its own session, so that Ctrl-C in the daemon's terminal does not reach it, and dies with the daemon.
+What it prints on standard error becomes log lines; the last ones are kept, to say why it died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from invokeai_daemon.workers.protocol import MAX_LINE, Message, ProtocolError, decode, encode
+
+#: Bytes of orders that wait for a worker to read them.
+MAX_UNREAD = 64 * 1024 * 1024
+_CHUNK = 1 << 18
+_KEPT_LINES = 12
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+
+class Child:
+    """One running worker. `selector` watches its pipes; call `pump` when one of them is ready."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        selector: selectors.BaseSelector,
+        log_line: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call; the worker itself is too late for it)
+        )
+        self.pid = self._process.pid
+        self._selector = selector
+        self._log_line = log_line
+        self._unsent = bytearray()
+        self._events = bytearray()
+        self._errors = bytearray()
+        self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        #: Why the worker's word is not trusted any more; empty while it is.
+        self.fault = ""
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._in, self._out, self._err = (
+            stream.fileno() for stream in (self._process.stdin, self._process.stdout, self._process.stderr)
+        )
+        for descriptor in (self._in, self._out, self._err):
+            os.set_blocking(descriptor, False)
+        for descriptor in (self._out, self._err):
+            selector.register(descriptor, selectors.EVENT_READ, self)
+        self._closed: set[int] = set()
+        self._wants_to_write = False
+
+    def send(self, order: Message) -> None:
+        """Give an order; it is written when the worker reads. Never blocks and never raises."""
+        if self._in in self._closed:
+            return
+        self._unsent += encode(order)
+        if len(self._unsent) > MAX_UNREAD:
+            self.fault = f"it left {len(self._unsent)} bytes of orders unread"
+        self._write()
+
+    def pump(self) -> list[Message]:
+        """Read what the worker said, write what it has not read yet. The events, in order."""
+        self._write()
+        self._read(self._err, self._errors)
+        self._log_errors()
+        self._read(self._out, self._events)
+        return self._complete_events()
+
+    @property
+    def is_gone(self) -> bool:
+        """It ended, or closed its output, or cannot be trusted any more."""
+        return self._out in self._closed or bool(self.fault) or self._process.poll() is not None
+
+    def end(self, patience: float = 0.0) -> str:
+        """Wait up to `patience` seconds for its end, then kill it; how it ended, as a phrase."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._kill()
+        self._read(self._err, self._errors)
+        self._log_errors()
+        for descriptor in (self._in, self._out, self._err):
+            self._close(descriptor)
+        return self.fault or _how_it_ended(self._process.returncode)
+
+    def close_orders(self) -> None:
+        """No more orders: a worker that reads the end of its orders ends."""
+        self._close(self._in)
+
+    @property
+    def last_words(self) -> str:
+        """The last lines it printed on standard error."""
+        return "\n".join(self._last_lines)
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _write(self) -> None:
+        try:
+            while self._unsent and self._in not in self._closed:
+                written = os.write(self._in, self._unsent[:_CHUNK])
+                del self._unsent[:written]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(self._in)
+        self._watch_for_room(bool(self._unsent) and self._in not in self._closed)
+
+    def _watch_for_room(self, wanted: bool) -> None:
+        if wanted and not self._wants_to_write:
+            self._selector.register(self._in, selectors.EVENT_WRITE, self)
+        elif not wanted and self._wants_to_write and self._in not in self._closed:
+            self._selector.unregister(self._in)
+        self._wants_to_write = wanted
+
+    def _read(self, descriptor: int, into: bytearray) -> None:
+        if descriptor in self._closed:
+            return
+        try:
+            for _ in range(64):
+                chunk = os.read(descriptor, _CHUNK)
+                if not chunk:
+                    self._close(descriptor)
+                    return
+                into += chunk
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(descriptor)
+
+    def _complete_events(self) -> list[Message]:
+        *lines, rest = self._events.split(b"\n")
+        self._events = bytearray(rest)
+        found: list[Message] = []
+        try:
+            if len(rest) > MAX_LINE:
+                raise ProtocolError(f"a message of more than {MAX_LINE} bytes")
+            found.extend(decode(bytes(line)) for line in lines if line.strip())
+        except ProtocolError as error:
+            self.fault = f"it broke the protocol: {error}"
+        return found
+
+    def _log_errors(self) -> None:
+        *lines, rest = self._errors.split(b"\n")
+        self._errors = bytearray(rest[-_CHUNK:])
+        for line in lines:
+            text = line.decode("utf-8", "replace").rstrip()
+            if text:
+                self._last_lines.append(text[:2000])
+                self._log_line(text[:2000])
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor in self._closed:
+            return
+        self._closed.add(descriptor)
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(descriptor)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None and not stream.closed and stream.fileno() == descriptor:
+                with suppress(OSError):
+                    stream.close()
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "it did not end"
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = ": often the system running out of memory" if -code == signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+    return f"exited with code {code}"
