@@ -66,6 +66,8 @@ class Clip:
             "bos_token_id": START_TOKEN,
             "eos_token_id": END_TOKEN,
             "pad_token_id": END_TOKEN,
+            # What it computes in unless told otherwise, whatever it is stored as: as diffusers does with its own parts.
+            "dtype": "float32",
         }
 
     def renames(self) -> Iterator[Rename]:

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
+#: Blocks, levels or layers of one kind; the largest known model has a third of it.
+MAX_MODULES = 64
+
 Shape = tuple[int, ...]
 #: Shapes of one part's tensors by their name without the part's prefix.
 Shapes = Mapping[str, Shape]
@@ -61,9 +64,12 @@ def width(shapes: Shapes, name: str, axis: int = 0) -> int:
 
 
 def count(shapes: Shapes, stem: str) -> int:
-    """How many numbered modules follow a stem: 12 for "input_blocks." when the highest is input_blocks.11."""
+    """How many numbered modules follow a stem: 12 for "input_blocks." when the highest is input_blocks.11.
+
+    Numbers that no real model has are passed over, so that a made-up name cannot ask for a million blocks.
+    """
     numbers = {name.removeprefix(stem).partition(".")[0] for name in shapes if name.startswith(stem)}
-    return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
+    return max((number for number in range(MAX_MODULES) if str(number) in numbers), default=-1) + 1
 
 
 def has(shapes: Shapes, stem: str) -> bool:
