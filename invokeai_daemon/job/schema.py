@@ -170,7 +170,7 @@ class Job(Values):
     @model_validator(mode="after")
     def _one_way_to_name_seeds(self) -> Job:
         if self.seeds is not None and (self.seed is not None or self.iterations is not None):
-            raise Mistake("seeds stands beside seed or iterations.", "Keep seeds, or seed and iterations.")
+            raise Mistake("seeds stands beside seed or iterations.", "Keep seeds, or seed and iterations.", "seeds")
         return self
 
     @property

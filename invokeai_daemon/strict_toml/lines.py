@@ -78,14 +78,16 @@ class _Walk:
             if self._token == "\n":
                 self._next()
             elif self._token == "[":
-                table, line, fresh = self._header()
-                if fresh:
+                table, line = self._header()
+                if table.endswith("[0]"):
+                    yield table.removesuffix("[0]"), line
+                if table:
                     yield table, line
             else:
                 yield from self._pair(table)
                 self._skip("\n")
 
-    def _header(self) -> tuple[str, int, bool]:
+    def _header(self) -> tuple[str, int]:
         """`[table]` or `[[table]]`: its path with the indices of the tables it lies in."""
         line = self._line
         self._next()
@@ -101,7 +103,7 @@ class _Walk:
                 self._elements[path] = self._elements.get(path, -1) + 1
             if path in self._elements:
                 path = f"{path}[{self._elements[path]}]"
-        return path, line, bool(parts)
+        return path, line
 
     def _key(self, end: str) -> list[str]:
         parts: list[str] = []

@@ -117,9 +117,8 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
         what, hint = _WRONG_TYPE[kind]
         return f"{show(value)} is not {what}.", hint
     if kind in _OUT_OF_RANGE and field is not None:
-        return f"{show(value)} is out of range.", "Use " + " and ".join(
-            _bounds(field.annotation, *field.metadata)
-        ) + "."
+        bounds = " and ".join(_bounds(field.annotation, *field.metadata))
+        return f"{show(value)} is out of range.", f"Use {bounds}."
     if kind in ("string_too_short", "too_short"):
         return f"{show(value)} is empty.", ""
     if kind == "string_pattern_mismatch" and field is not None and field.description:

@@ -1,0 +1,333 @@
+"""InvokeAI 2.3 prompt commands: `waterfall and rainbow -W640 -H480 -S42` as job keys, and job keys as a command.
+
+Called for `*.txt` drops, for `Dream` records, and by `metadata --command`. Switches that are not served are problems.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from invokeai_daemon.errors import JobError, Problem
+from invokeai_daemon.job.parse import job_of
+from invokeai_daemon.strict_toml import Document, dump_toml, nearest, show
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One switch of the command line of 2.3."""
+
+    names: tuple[str, ...]
+    #: The key of a job that it sets; None when a job has no such thing.
+    key: str | None = None
+    #: What its value is; None for a switch without one.
+    kind: type | None = None
+    #: For a switch without a key: a noun for the message; empty when it does not change the picture.
+    what: str = ""
+    #: For a switch without a key: values that ask for nothing.
+    off: tuple[str, ...] = ()
+    #: The most values that may follow.
+    values: int = 1
+
+
+SWITCHES = (
+    Switch(("--prompt",), "prompt", str),
+    Switch(("--negative_prompt",), "negative_prompt", str),
+    Switch(("-s", "--steps"), "steps", int),
+    Switch(("-S", "--seed"), "seed", int),
+    Switch(("-n", "--iterations"), "iterations", int),
+    Switch(("-W", "--width"), "width", int),
+    Switch(("-H", "--height"), "height", int),
+    Switch(("-C", "--cfg_scale"), "cfg_scale", float),
+    Switch(("-A", "-m", "--sampler"), "scheduler", str),
+    # These do not change the picture.
+    Switch(("-t", "--log_tokenization")),
+    Switch(("-i", "--individual")),
+    Switch(("--no-grid",)),
+    Switch(("--use_mps_noise",)),
+    Switch(("--karras_max",), kind=int),
+    Switch(("-z", "--png_compression"), kind=int),
+    # These would.
+    Switch(("--threshold",), kind=float, what="latent thresholds", off=("0", "0.0")),
+    Switch(("--perlin",), kind=float, what="Perlin noise", off=("0", "0.0")),
+    Switch(("--h_symmetry_time_pct",), kind=float, what="symmetry"),
+    Switch(("--v_symmetry_time_pct",), kind=float, what="symmetry"),
+    Switch(("--fnformat",), kind=str, what="file names of one line"),
+    Switch(("-o", "--outdir"), kind=str, what="other folders than outputs/"),
+    Switch(("-g", "--grid"), what="grids"),
+    Switch(("-x", "--skip_normalize"), what="sub-prompt weights"),
+    Switch(("--hires_fix",), what="the high resolution fix"),
+    Switch(("--save_intermediates",), kind=int, what="saved intermediates", off=("0",)),
+    Switch(("-I", "--init_img"), kind=str, what="init images"),
+    Switch(("-tm", "--text_mask"), kind=str, what="masks", values=2),
+    Switch(("--init_color",), kind=str, what="colour matching"),
+    Switch(("-T", "-F", "-fit", "--fit"), what="init images"),
+    Switch(("-f", "--strength"), kind=float, what="init images"),
+    Switch(("-M", "--init_mask"), kind=str, what="masks"),
+    Switch(("--invert_mask",), what="masks"),
+    Switch(("-r", "--inpaint_replace"), kind=float, what="inpainting", off=("0", "0.0")),
+    Switch(("-c", "--outcrop"), kind=str, what="outcropping", values=8),
+    Switch(("--force_outpaint",), what="outpainting"),
+    Switch(("--seam_size",), kind=int, what="inpainting"),
+    Switch(("--seam_blur",), kind=int, what="inpainting"),
+    Switch(("--seam_strength",), kind=float, what="inpainting"),
+    Switch(("--seam_steps",), kind=int, what="inpainting"),
+    Switch(("--tile_size",), kind=int, what="inpainting"),
+    Switch(("--new_prompt",), kind=str, what="postprocessing"),
+    Switch(("-ft", "--facetool"), kind=str, off=("gfpgan", "codeformer"), what="face restoration"),
+    Switch(("-G", "--facetool_strength", "--gfpgan_strength"), kind=float, what="face restoration", off=("0", "0.0")),
+    Switch(("-cf", "--codeformer_fidelity"), kind=float, what="face restoration"),
+    Switch(("-U", "--upscale"), kind=float, what="upscaling", values=2),
+    Switch(("-save_orig", "--save_original"), what="postprocessing"),
+    Switch(("--embiggen",), kind=float, what="embiggening", values=3),
+    Switch(("--embiggen_tiles",), kind=int, what="embiggening", values=1000),
+    Switch(("--embiggen_strength",), kind=float, what="embiggening"),
+    Switch(("--seamless",), what="seamless tiling"),
+    Switch(("--seamless_axes",), kind=str, what="seamless tiling", values=2),
+    Switch(("-v", "--variation_amount"), kind=float, what="variations", off=("0", "0.0")),
+    Switch(("-V", "--with_variations"), kind=str, what="variations"),
+    Switch(("-D", "--out_direction"), kind=str, what="outpainting", values=2),
+)
+_BY_NAME = {name: switch for switch in SWITCHES for name in switch.names}
+
+_SWITCHES_START = re.compile(r"\s(--?[a-zA-Z].*)", re.DOTALL)
+_QUOTED_PROMPT = re.compile(r'"((?:[^"\\]|\\.)*+)"(?:\s+(-.*)|\s*(?:#.*)?)$', re.DOTALL)
+_MODEL_TRAILER = re.compile(r"\s#\s*model_id=(.+?)\s*$")
+_NEGATIVE = re.compile(r"\[([^\]]*)\]")
+
+
+def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The job keys that a prompt command sets, and what is wrong with it. Values are not judged here, only read."""
+    line, model = _without_trailer(line.strip().removeprefix("!dream").strip())
+    prompt, switches = _split_prompt(line)
+    try:
+        words = shlex.split(switches, comments=True)
+    except ValueError:
+        return {}, [Problem("A quote of the switches does not end.", hint="Close it, or put the prompt in quotes.")]
+    reading = _Reading({} if prompt is None else {"prompt": prompt}, [])
+    reading.read(words)
+    if model:
+        reading.job["model"] = model
+    if "negative_prompt" not in reading.job and "prompt" in reading.job:
+        reading.job["prompt"], negative = split_negative(reading.job["prompt"])
+        if negative is not None:
+            reading.job["negative_prompt"] = negative
+    return reading.job, reading.problems
+
+
+def to_command(job: Mapping[str, Any]) -> str:
+    """Job keys as a prompt command that `parse_command` reads back; a line break in a prompt becomes a space."""
+    positive, negative = (_one_line(job.get(key) or "") for key in ("prompt", "negative_prompt"))
+    written = f"{positive} [{negative}]" if negative else positive
+    extra = ""
+    if split_negative(written) != (positive, negative or None):
+        written, extra = positive, f" --negative_prompt={shlex.quote(negative)}"
+    if _split_prompt(written) != (written, "") or written != written.strip() or _is_special(written):
+        written = '"' + written.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    switches = "".join(f" {flag} {_word(job[key])}" for flag, key in _WRITTEN if job.get(key) is not None)
+    trailer = f" # model_id={job['model']}" if job.get("model") else ""
+    return f"{written}{switches}{extra}{trailer}"
+
+
+_WRITTEN = (
+    ("-s", "steps"),
+    ("-S", "seed"),
+    ("-W", "width"),
+    ("-H", "height"),
+    ("-C", "cfg_scale"),
+    ("-A", "scheduler"),
+    ("-n", "iterations"),
+)
+
+
+def jobs_of_text(raw: bytes, where: str) -> list[bytes]:
+    """A job file for each prompt command of a text. Raises JobError with the problems of all lines.
+
+    As in 2.3, a sampler and a `!switch` stay for the lines that follow, and a line `q` ends the text.
+    """
+    jobs: list[bytes] = []
+    problems: list[Problem] = []
+    sticky: dict[str, Any] = {}
+    for number, line in _commands(_decoded(raw, where)):
+        if line.startswith("!switch "):
+            sticky["model"] = line.removeprefix("!switch ").strip()
+            continue
+        job, found = parse_command(line)
+        if "scheduler" in job:
+            sticky["scheduler"] = job["scheduler"]
+        job = {**sticky, **job}
+        found = found or [*_job_problems(job, where, number)]
+        problems.extend(replace(problem, line=number) for problem in found)
+        if not found:
+            jobs.append(dump_toml(job).encode())
+    if not jobs and not problems:
+        problems.append(Problem("There is no prompt in this file.", hint="Write one prompt on each line."))
+    if problems:
+        raise JobError(where, problems)
+    return jobs
+
+
+def split_negative(prompt: str) -> tuple[str, str | None]:
+    """2.3's prompt with `[what not to show]` in brackets as two prompts; None when it has no brackets."""
+    parts = _NEGATIVE.findall(prompt)
+    if not parts:
+        return prompt, None
+    return _collapsed(_NEGATIVE.sub(" ", prompt)), _collapsed(" ".join(parts))
+
+
+def join_subprompts(parts: Iterable[Mapping[str, Any]]) -> str:
+    """The prompt of a 2.x record, which lists weighted parts: several are written `text:weight,text:weight`."""
+    listed = list(parts)
+    if len(listed) == 1:
+        return str(listed[0]["prompt"])
+    return ",".join(f"{part['prompt']}:{part['weight']}" for part in listed)
+
+
+def _without_trailer(line: str) -> tuple[str, str | None]:
+    found = _MODEL_TRAILER.search(line)
+    return (line[: found.start()], found[1]) if found else (line, None)
+
+
+def _split_prompt(line: str) -> tuple[str | None, str]:
+    """The prompt and the switches of a line; no prompt when the line starts with a switch."""
+    if line.startswith("-"):
+        return None, line
+    if quoted := _QUOTED_PROMPT.match(line):
+        return re.sub(r'\\(["\\])', r"\1", quoted[1]), quoted[2] or ""
+    if found := _SWITCHES_START.search(line):
+        return line[: found.start()].strip(), found[1]
+    return line, ""
+
+
+class _Reading:
+    """The switches of one line, word by word."""
+
+    def __init__(self, job: dict[str, Any], problems: list[Problem]) -> None:
+        self.job = job
+        self.problems = problems
+
+    def read(self, words: list[str]) -> None:
+        rest = iter(_Words(words))
+        for word in rest:
+            self._switch(word, rest)
+
+    def _switch(self, word: str, rest: _Words) -> None:
+        switch, attached = _find(word)
+        if switch is None:
+            self._unknown(word)
+            return
+        values = [] if switch.kind is None else [attached] if attached is not None else rest.values(switch)
+        if switch.kind is not None and not values:
+            self.problems.append(Problem("needs a value.", word))
+        elif switch.key is None:
+            self._refuse(switch, word, values)
+        else:
+            self._take(switch, word, values[0])
+
+    def _take(self, switch: Switch, word: str, value: str) -> None:
+        assert switch.key is not None and switch.kind is not None
+        try:
+            read = switch.kind(value)
+        except ValueError:
+            what = "a whole number" if switch.kind is int else "a number"
+            self.problems.append(Problem(f"{show(value)} is not {what}.", word))
+            return
+        if switch.key == "seed" and read < 0:
+            message = f"{read} means the seed of an earlier picture, which a job does not know."
+            self.problems.append(Problem(message, word, hint="Write the seed itself."))
+            return
+        # 2.3 rounds sizes down as well (to multiples of 64, which its own sizes are).
+        self.job[switch.key] = read - read % 8 if switch.key in ("width", "height") else read
+
+    def _refuse(self, switch: Switch, word: str, values: list[str]) -> None:
+        if switch.what and not (values and values[0] in switch.off):
+            self.problems.append(Problem(f"{switch.what} are not supported yet.", word, hint="Remove the switch."))
+
+    def _unknown(self, word: str) -> None:
+        if not word.startswith("-"):
+            self.problems.append(Problem(f"{show(word)} belongs to no switch.", hint="Prompts come first."))
+            return
+        meant = nearest(word.partition("=")[0], _BY_NAME)
+        self.problems.append(Problem("There is no such switch.", word, hint=f"Did you mean {meant}?" if meant else ""))
+
+
+class _Words:
+    """Words that can be looked at before they are taken."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words[::-1]
+
+    def __iter__(self) -> _Words:
+        return self
+
+    def __next__(self) -> str:
+        if not self._words:
+            raise StopIteration
+        return self._words.pop()
+
+    def values(self, switch: Switch) -> list[str]:
+        """The values that follow a switch: one at least if there is one, more while they are no switches."""
+        taken: list[str] = []
+        while self._words and len(taken) < switch.values and not _is_switch(self._words[-1]):
+            taken.append(self._words.pop())
+        return taken
+
+
+def _find(word: str) -> tuple[Switch | None, str | None]:
+    """The switch that a word names and the value that the word carries: `-s`, `-s20`, `--steps=20`."""
+    if word in _BY_NAME:
+        return _BY_NAME[word], None
+    name, equals, value = word.partition("=")
+    if word.startswith("--"):
+        return (_BY_NAME.get(name), value) if equals else (None, None)
+    switch = _BY_NAME.get(word[:2])
+    return (switch, word[2:]) if switch is not None and switch.kind is not None else (None, None)
+
+
+def _is_switch(word: str) -> bool:
+    return re.match(r"--?[a-zA-Z]", word) is not None
+
+
+def _commands(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that ask for something, with their numbers."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if stripped == "q":
+            return
+        if stripped and not stripped.startswith(("#", "//")):
+            yield number, stripped
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    try:
+        return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8").replace("\r\n", "\n").replace("\r", " ")
+    except UnicodeDecodeError as failure:
+        line = raw.count(b"\n", 0, failure.start) + 1
+        raise JobError(where, [Problem("The text is not UTF-8.", line=line, hint="Save it as UTF-8.")]) from None
+
+
+def _job_problems(job: dict[str, Any], where: str, line: int) -> tuple[Problem, ...]:
+    try:
+        job_of(Document(where, job, dict.fromkeys(job, line)))
+    except JobError as error:
+        return error.problems
+    return ()
+
+
+def _is_special(line: str) -> bool:
+    return line in ("", "q") or line.startswith(("#", "//", "!", '"')) or _MODEL_TRAILER.search(line) is not None
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\r\n]+", " ", text)
+
+
+def _collapsed(text: str) -> str:
+    return re.sub(r" {2,}", " ", text).strip()
+
+
+def _word(value: Any) -> str:
+    return shlex.quote(str(value))
