@@ -50,8 +50,11 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
         sync_folder(path.parent)
 
 
-def publish(path: Path, content: bytes) -> bool:
-    """Make `path` appear, complete and durable, without ever overwriting. False when it was there already."""
+def publish(path: Path, content: bytes, *, sync: bool = True) -> bool:
+    """Make `path` appear, complete, without ever overwriting. False when it was there already.
+
+    The content is on disk before the name appears. Without `sync` the name is durable only once the folder is synced.
+    """
     temporary = _written(path, content, durable=True)
     try:
         os.link(temporary, path)
@@ -59,7 +62,8 @@ def publish(path: Path, content: bytes) -> bool:
         return False
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
     return True
 
 

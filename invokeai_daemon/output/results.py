@@ -1,6 +1,9 @@
 """Results: the folder of one job, `outputs/<job id>/`. job.toml comes first, pictures appear complete or not at all.
 
 Called by the daemon (begin, published, finish) and by the renderer (publish). What exists is never overwritten.
+
+A disk takes milliseconds for each fsync, so only contents are synced at once; the names are when the job finishes. A
+power cut before that may take back a picture's name, never leave half a picture: the picture is rendered again.
 """
 
 from __future__ import annotations
@@ -50,13 +53,11 @@ class Results:
         return self.folder / RESULT_FILE
 
     def begin(self, plan: Plan) -> None:
-        """Make the folder and put the resolved job into it, durably, unless it is there: what was planned stays."""
-        if not self.folder.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sync_folder(self.folder.parent)
+        """Make the folder and put the resolved job into it, unless it is there: what was planned stays."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers([self.folder])
         if not self.job_file.exists():
-            publish(self.job_file, to_toml(plan).encode())
+            publish(self.job_file, to_toml(plan).encode(), sync=False)
 
     def name(self, plan: Plan, image: Image) -> str:
         """The file name of an image: a pure function of the plan and the image."""
@@ -71,13 +72,16 @@ class Results:
         return {image.number for image in plan.images if self.name(plan, image) in names}
 
     def publish(self, plan: Plan, image: Image, png: bytes) -> str:
-        """Make the picture appear, complete and durable; one that is there already stays. Returns the file name."""
+        """Make the picture appear, complete; one that is there already stays. Returns the file name."""
         name = self.name(plan, image)
-        publish(self.folder / name, png)
+        publish(self.folder / name, png, sync=False)
         return name
 
     def finish(self, plan: Plan, outcomes: Iterable[Outcome], extra_versions: Mapping[str, str] | None = None) -> None:
-        """Write result.json. Images without an outcome are done when they are on disk, else cancelled."""
+        """Write result.json and make all of the folder durable.
+
+        Images without an outcome are done when they are on disk, else cancelled.
+        """
         known = {outcome.number: outcome for outcome in outcomes}
         on_disk = self.published(plan)
         result = {
@@ -88,6 +92,7 @@ class Results:
             **plan.meta,
         }
         write_atomically(self.result_file, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        sync_folder(self.folder.parent)
 
     def _entry(self, plan: Plan, image: Image, outcome: Outcome | None, on_disk: set[int]) -> dict[str, Any]:
         is_there = image.number in on_disk
