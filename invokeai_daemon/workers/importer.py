@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from invokeai_daemon.errors import AmbiguousModel, DiskFull, ModelError, UnknownModel
 from invokeai_daemon.models.convert import convert_model, read_marker
@@ -27,6 +27,7 @@ from invokeai_daemon.models.convert.families import family_of
 from invokeai_daemon.models.header import Header, read_header
 from invokeai_daemon.models.identify import NOTHING, identify
 from invokeai_daemon.models.identity import Identity
+from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.confine import confine
@@ -155,7 +156,7 @@ class Import:
             return self._verdict("ok", "")
         if header is not None and family_of(self.identity) is not None:
             return self._converted(header, sidecar, self.root)
-        return self._in_place(header, sidecar, self.root)
+        return self._in_place(header, sidecar)
 
     def _hint(self) -> str | None:
         """The type that the folder in autoimport/ suggests."""
@@ -166,35 +167,37 @@ class Import:
     def _converted(self, header: Header, sidecar: Sidecar, root: Root) -> Message:
         folder = convert_model(header, self.identity, root, self._name(sidecar), _Paced(self.path, self.emit))
         marker = read_marker(folder) or {}
-        entry = self._entry(sidecar, root, folder, "diffusers", marker["hash"])
-        return {"event": "imported", "path": str(self.path), "entry": entry, "notes": marker["notes"]}
+        return self._imported(sidecar, folder, "diffusers", marker["hash"], marker["notes"])
 
-    def _in_place(self, header: Header | None, sidecar: Sidecar, root: Root) -> Message:
+    def _in_place(self, header: Header | None, sidecar: Sidecar) -> Message:
         digest = _hash_of_file(self.path) if header else _hash_of_folder(self.path)
-        entry = self._entry(sidecar, root, self.path, self.identity.format, digest)
-        return {"event": "imported", "path": str(self.path), "entry": entry, "notes": []}
+        return self._imported(sidecar, self.path, self.identity.format, digest, [])
+
+    def _imported(self, sidecar: Sidecar, path: Path, form: str, digest: str, notes: list[str]) -> Message:
+        entry = Entry(
+            name=self._name(sidecar),
+            path=str(path.absolute()),
+            format=form,
+            type=self.identity.type,
+            base=self.identity.base,
+            variant=self.identity.variant,
+            prediction_type=self.identity.prediction_type,
+            hash=digest,
+            source=str(self.path.absolute()),
+            description=sidecar.description or "",
+            default_settings=sidecar.default_settings.model_dump(exclude_none=True),
+            trigger_phrases=tuple(sidecar.trigger_phrases),
+            reason="; ".join([*self._taken_for_granted(), *notes]),
+        )
+        return {"event": "imported", "path": str(self.path), "entry": entry.as_json()}
+
+    def _taken_for_granted(self) -> Iterator[str]:
+        for field in self.identity.assumed:
+            yield f"{field} {getattr(self.identity, field)} is taken for granted: nothing in the file tells it"
 
     def _name(self, sidecar: Sidecar) -> str:
         own = self.path.name if self.path.is_dir() else self.path.stem
         return sidecar.name or "".join(character if character.isprintable() else "-" for character in own)
-
-    def _entry(self, sidecar: Sidecar, root: Root, path: Path, form: str, digest: str) -> dict[str, Any]:
-        """The fields of a registry entry."""
-        return {
-            "name": self._name(sidecar),
-            "path": _within(root, path),
-            "format": form,
-            "type": self.identity.type,
-            "base": self.identity.base,
-            "variant": self.identity.variant,
-            "prediction_type": self.identity.prediction_type,
-            "hash": digest,
-            "source": _within(root, self.path),
-            "status": "ok",
-            "description": sidecar.description,
-            "default_settings": sidecar.default_settings.model_dump(exclude_none=True),
-            "trigger_phrases": sidecar.trigger_phrases,
-        }
 
     def _verdict(
         self, state: str, reason: str, nearest: tuple[tuple[str, str], ...] = (), *, temporary: bool = False
@@ -220,11 +223,6 @@ class _Paced:
         if time.monotonic() - self.told >= BEAT_SECONDS:
             self.told = time.monotonic()
             self.emit({"event": "progress", "path": str(self.path), "done": done, "of": of})
-
-
-def _within(root: Root, path: Path) -> str:
-    """A path relative to the root if it lies in it, absolute otherwise."""
-    return path.relative_to(root.path).as_posix() if path.is_relative_to(root.path) else str(path.absolute())
 
 
 def _hash_of_file(path: Path) -> str:
