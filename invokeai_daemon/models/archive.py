@@ -92,6 +92,11 @@ def read_archive(descriptor: int, where: str) -> Archive:
     return Archive(descriptor, where, members)
 
 
+def ends_like_a_zip(descriptor: int, size: int) -> bool:
+    """Whether the file ends with the end record of an archive, so that nothing of it is still to come."""
+    return os.pread(descriptor, 4, max(0, size - _END.size)) == b"PK\x05\x06"
+
+
 def read_directory(descriptor: int, where: str) -> Iterator[_Record]:
     """The lines of the archive's directory, found from its end. Raises UnreadableModel."""
     count, length, start = _end(descriptor, os.fstat(descriptor).st_size, where)

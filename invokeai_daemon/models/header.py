@@ -172,7 +172,7 @@ def _look_through_legacy(start: bytes, at: int, where: str) -> None:
 
 
 def _safetensors_header(path: Path, descriptor: int, size: int) -> Header:
-    length = safetensors_header_length(path, descriptor, size)
+    length = _safetensors_header_length(path, descriptor, size)
     raw = os.pread(descriptor, length, 8)
     content = _parse_json(path, raw)
     metadata = content.pop("__metadata__", {})
@@ -185,7 +185,7 @@ def _safetensors_header(path: Path, descriptor: int, size: int) -> Header:
     return Header(path, "safetensors", size, tensors, metadata)
 
 
-def safetensors_header_length(path: Path, descriptor: int, size: int) -> int:
+def _safetensors_header_length(path: Path, descriptor: int, size: int) -> int:
     """Bytes of the header. Raises UnreadableModel when it is too long or cut off."""
     length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
     if length > MAX_SAFETENSORS_HEADER:
@@ -195,6 +195,17 @@ def safetensors_header_length(path: Path, descriptor: int, size: int) -> int:
             f"{path}: cut off: the header alone needs {8 + length:,} bytes and the file has {size:,}. Copy it again."
         )
     return length
+
+
+def safetensors_data_end(path: Path, descriptor: int, size: int) -> int:
+    """Where the file has to end by its header. Raises UnreadableModel when the header is broken or cut off."""
+    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+    if 8 + length > size:
+        return 8 + length
+    content = _parse_json(path, os.pread(descriptor, length, 8))
+    content.pop("__metadata__", None)
+    tensors = (_safetensors_tensor(path, name, entry, 8 + length) for name, entry in content.items())
+    return max((tensor.file_offset + tensor.nbytes for tensor in tensors), default=8 + length)
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:

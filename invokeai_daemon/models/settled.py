@@ -1,0 +1,162 @@
+"""Settled: whether a model that arrived is all there, proven by its format instead of by waiting.
+
+Called by the daemon at every look at a new file, so it is cheap: the header or the end of a file, never its tensors.
+It only proves; waiting for what cannot be proven, and ignoring the names of partial downloads, is the daemon's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from invokeai_daemon.errors import UnreadableModel
+from invokeai_daemon.models.archive import ends_like_a_zip, read_directory
+from invokeai_daemon.models.facts import read_config
+from invokeai_daemon.models.header import opened, safetensors_data_end, sniff
+
+State = Literal["complete", "incomplete", "unknown"]
+
+
+class Proof(NamedTuple):
+    """What the bytes say.
+
+    "complete": read it at once. "incomplete": something is missing; a file that stays so is cut off for good, and
+    reading it gives the user that verdict. "unknown": its format proves nothing, only time can.
+    """
+
+    state: State
+    reason: str
+
+
+def proof(path: Path) -> Proof:
+    """Whether a model file or diffusers folder is all there. Never raises for what is in it."""
+    try:
+        if path.is_dir():
+            return _folder(path)
+        with opened(path) as (descriptor, size):
+            found = _file(path, descriptor, size)
+            return _unless_being_written(found, descriptor, size)
+    except UnreadableModel as error:
+        return Proof("unknown", str(error))
+
+
+def _file(path: Path, descriptor: int, size: int) -> Proof:
+    kind = sniff(os.pread(descriptor, 512, 0))
+    if kind == "empty":
+        return Proof("incomplete", "it is still empty")
+    if kind == "zeros":
+        return Proof("incomplete", "its first bytes are zeros: its room is reserved, its content has not come")
+    if kind == "safetensors":
+        return _safetensors(path, descriptor, size)
+    if kind == "zip":
+        return _zip(path, descriptor, size)
+    return Proof("unknown", "its format does not tell its length")
+
+
+def _safetensors(path: Path, descriptor: int, size: int) -> Proof:
+    end = safetensors_data_end(path, descriptor, size)
+    if end > size:
+        return Proof("incomplete", f"{end - size:,} of its {end:,} bytes have not come")
+    if end < size:
+        return Proof("unknown", f"{size - end:,} bytes follow its last tensor")
+    return Proof("complete", f"its header and tensors fill its {size:,} bytes")
+
+
+def _zip(path: Path, descriptor: int, size: int) -> Proof:
+    if not ends_like_a_zip(descriptor, size):
+        return Proof("incomplete", "the end of the archive has not come")
+    members = list(read_directory(descriptor, str(path)))
+    if any(member.local + member.size > size for member in members):
+        return Proof("unknown", "the archive names members beyond its end")
+    return Proof("complete", f"its end names {len(members):,} members, all within its {size:,} bytes")
+
+
+def _unless_being_written(found: Proof, descriptor: int, size: int) -> Proof:
+    """A copy that reserves the full size first looks complete; an open writer or a hole in the file gives it away."""
+    if found.state != "complete":
+        return found
+    if _has_writer(descriptor):
+        return Proof("unknown", "some program has it open for writing")
+    if _has_hole(descriptor, size):
+        return Proof("unknown", "it has holes, perhaps because its room was reserved before its content came")
+    return found
+
+
+def _has_writer(descriptor: int) -> bool:
+    """Whether any process has the file open for writing, as far as the system tells us (Linux, our own files)."""
+    try:
+        import fcntl
+
+        # A writer who comes while the lease is held makes the kernel signal us; the usual signal would end the process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (ImportError, AttributeError):
+        return False
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    return False
+
+
+def _has_hole(descriptor: int, size: int) -> bool:
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+    except (OSError, AttributeError):
+        return False
+
+
+# Folders
+
+#: The parts of a pipeline that rendering needs; others (a safety checker) are often named and left out.
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_WITH_WEIGHTS = ("unet", "vae", "text_encoder")
+
+
+def _folder(folder: Path) -> Proof:
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return Proof("unknown", "it has no model_index.json")
+    try:
+        named = read_config(index)
+    except UnreadableModel:
+        return Proof("incomplete", "its model_index.json cannot be read yet")
+    for part in _PARTS:
+        if _is_named(named.get(part)):
+            found = _part(folder / part)
+            if found.state != "complete":
+                return Proof(found.state, f"{part}: {found.reason}")
+    return Proof("complete", "every part that model_index.json names is there")
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, list) and any(value)
+
+
+def _part(folder: Path) -> Proof:
+    files = sorted(path for path in folder.glob("*") if path.is_file())
+    if not files:
+        return Proof("incomplete", "it has not come")
+    if folder.name not in _WITH_WEIGHTS:
+        return Proof("complete", "it is there")
+    if not (folder / "config.json").is_file():
+        return Proof("incomplete", "its config.json has not come")
+    weights = [path for path in files if path.suffix in (".safetensors", ".bin")]
+    missing = _missing_shards(folder, files)
+    if missing:
+        return Proof("incomplete", f"{missing[0]} has not come")
+    if not weights:
+        return Proof("incomplete", "its weights have not come")
+    return next((found for found in map(proof, weights) if found.state != "complete"), Proof("complete", "all there"))
+
+
+def _missing_shards(folder: Path, files: list[Path]) -> list[str]:
+    """The files that an index of shards names and that are not there."""
+    names: set[str] = set()
+    for path in files:
+        if path.name.endswith(".index.json"):
+            shards = read_config(path).get("weight_map")
+            names |= {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
+    return sorted(name for name in names if not (folder / name).is_file())
