@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import click
 
 from invokeai_daemon.cli.options import with_root
 from invokeai_daemon.cli.roots import shown
-from invokeai_daemon.errors import DaemonError
 from invokeai_daemon.files import publish
 from invokeai_daemon.root import Root
 from invokeai_daemon.spool.names import numbered, safe_id
@@ -20,10 +19,6 @@ from invokeai_daemon.spool.spool import DROP_SUFFIXES, Spool
 
 #: A job is named after its prompt, up to here.
 NAME_LENGTH = 40
-
-
-class SubmitError(DaemonError):
-    """The job was not submitted."""
 
 
 @click.command()
@@ -88,18 +83,12 @@ def job_text(asked: Mapping[str, Any], where: str) -> bytes:
     return raw
 
 
-def copies(files: Iterable[Path], name: str | None) -> Iterator[tuple[str, str, bytes]]:
-    """Stem, ending and content of files to submit; a job that would fail is refused here, with all its problems."""
-    from invokeai_daemon.job.parse import parse_job
+def copies(files: Iterable[Path], name: str | None) -> list[tuple[str, str, bytes]]:
+    """Stem, suffix and content of files to submit; what would fail is refused here, with all its problems."""
+    from invokeai_daemon.cli.drops import read_drop
 
-    for path in files:
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise SubmitError(f"{path} cannot be read: {error.strerror}.") from error
-        if path.suffix.lower() == ".toml":
-            parse_job(raw, str(path))
-        yield name or path.stem, path.suffix.lower(), raw
+    drops = [read_drop(path) for path in files]
+    return [(name or drop.path.stem, drop.path.suffix.lower(), drop.raw) for drop in drops]
 
 
 def name_of(prompt: str) -> str:
