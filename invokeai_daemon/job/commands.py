@@ -91,18 +91,23 @@ SWITCHES = (
     Switch(("-V", "--with_variations"), kind=str, what="variations"),
     Switch(("-D", "--out_direction"), kind=str, what="outpainting", values=2),
 )
+#: What may follow a switch that is not known, and is passed over with it.
+_ANY_VALUE = Switch((), values=1)
 _BY_NAME = {name: switch for switch in SWITCHES for name in switch.names}
 
 _SWITCHES_START = re.compile(r"\s(--?[a-zA-Z].*)", re.DOTALL)
-_QUOTED_PROMPT = re.compile(r'"((?:[^"\\]|\\.)*+)"(?:\s+(-.*)|\s*(?:#.*)?)$', re.DOTALL)
-_MODEL_TRAILER = re.compile(r"\s#\s*model_id=(.+?)\s*$")
+_QUOTED_PROMPT = re.compile(r'"((?:[^"\\]|\\.)*+)"(?:\s+([-#].*)|\s*)$', re.DOTALL)
+_MODEL_TRAILER = re.compile(r"(?:^|\s)#\s*model_id=(.+?)\s*$")
+_DREAM = re.compile(r"!dream\s+")
 _NEGATIVE = re.compile(r"\[([^\]]*)\]")
 
 
 def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
     """The job keys that a prompt command sets, and what is wrong with it. Values are not judged here, only read."""
-    line, model = _without_trailer(line.strip().removeprefix("!dream").strip())
-    prompt, switches = _split_prompt(line)
+    line = _DREAM.sub("", line.strip(), count=1)
+    if line.startswith("!"):
+        return {}, [Problem(f"{show(line)} is not a prompt.", hint="Put a prompt that starts with ! in quotes.")]
+    prompt, switches, model = _parts(line)
     try:
         words = shlex.split(switches, comments=True)
     except ValueError:
@@ -125,7 +130,7 @@ def to_command(job: Mapping[str, Any]) -> str:
     extra = ""
     if split_negative(written) != (positive, negative or None):
         written, extra = positive, f" --negative_prompt={shlex.quote(negative)}"
-    if _split_prompt(written) != (written, "") or written != written.strip() or _is_special(written):
+    if _parts(written) != (written, "", None) or written != written.strip() or _is_special(written):
         written = '"' + written.replace("\\", "\\\\").replace('"', '\\"') + '"'
     switches = "".join(f" {flag} {_word(job[key])}" for flag, key in _WRITTEN if job.get(key) is not None)
     trailer = f" # model_id={job['model']}" if job.get("model") else ""
@@ -186,20 +191,22 @@ def join_subprompts(parts: Iterable[Mapping[str, Any]]) -> str:
     return ",".join(f"{part['prompt']}:{part['weight']}" for part in listed)
 
 
+def _parts(line: str) -> tuple[str | None, str, str | None]:
+    """The prompt, the switches and the model of a line; no prompt when the line starts with a switch."""
+    if quoted := _QUOTED_PROMPT.match(line):
+        switches, model = _without_trailer(quoted[2] or "")
+        return re.sub(r'\\(["\\])', r"\1", quoted[1]), switches, model
+    line, model = _without_trailer(line)
+    if line.startswith("-"):
+        return None, line, model
+    if found := _SWITCHES_START.search(line):
+        return line[: found.start()].strip(), found[1], model
+    return line, "", model
+
+
 def _without_trailer(line: str) -> tuple[str, str | None]:
     found = _MODEL_TRAILER.search(line)
     return (line[: found.start()], found[1]) if found else (line, None)
-
-
-def _split_prompt(line: str) -> tuple[str | None, str]:
-    """The prompt and the switches of a line; no prompt when the line starts with a switch."""
-    if line.startswith("-"):
-        return None, line
-    if quoted := _QUOTED_PROMPT.match(line):
-        return re.sub(r'\\(["\\])', r"\1", quoted[1]), quoted[2] or ""
-    if found := _SWITCHES_START.search(line):
-        return line[: found.start()].strip(), found[1]
-    return line, ""
 
 
 class _Reading:
@@ -217,7 +224,7 @@ class _Reading:
     def _switch(self, word: str, rest: _Words) -> None:
         switch, attached = _find(word)
         if switch is None:
-            self._unknown(word)
+            self._unknown(word, rest)
             return
         values = [] if switch.kind is None else [attached] if attached is not None else rest.values(switch)
         if switch.kind is not None and not values:
@@ -244,12 +251,14 @@ class _Reading:
 
     def _refuse(self, switch: Switch, word: str, values: list[str]) -> None:
         if switch.what and not (values and values[0] in switch.off):
-            self.problems.append(Problem(f"{switch.what} are not supported yet.", word, hint="Remove the switch."))
+            message = f"asks for {switch.what}: not supported yet."
+            self.problems.append(Problem(message, word, hint="Remove the switch."))
 
-    def _unknown(self, word: str) -> None:
+    def _unknown(self, word: str, rest: _Words) -> None:
         if not word.startswith("-"):
             self.problems.append(Problem(f"{show(word)} belongs to no switch.", hint="Prompts come first."))
             return
+        rest.values(_ANY_VALUE)
         meant = nearest(word.partition("=")[0], _BY_NAME)
         self.problems.append(Problem("There is no such switch.", word, hint=f"Did you mean {meant}?" if meant else ""))
 
@@ -318,7 +327,7 @@ def _job_problems(job: dict[str, Any], where: str, line: int) -> tuple[Problem, 
 
 
 def _is_special(line: str) -> bool:
-    return line in ("", "q") or line.startswith(("#", "//", "!", '"')) or _MODEL_TRAILER.search(line) is not None
+    return line in ("", "q") or line.startswith(("#", "//", "!", '"'))
 
 
 def _one_line(text: str) -> str:

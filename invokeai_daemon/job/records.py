@@ -14,8 +14,10 @@ from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.commands import join_subprompts, parse_command, split_negative
+from invokeai_daemon.job.parse import job_of
 from invokeai_daemon.job.schedulers import canonical, from_a1111
-from invokeai_daemon.strict_toml import dump_toml, show
+from invokeai_daemon.job.schema import OWN_PREFIX
+from invokeai_daemon.strict_toml import Document, dump_toml, show
 
 #: The text chunk with our own record.
 OWN_CHUNK = "invokeai_daemon"
@@ -94,7 +96,15 @@ def _record(where: str, writer: str, text: str, read: Reader) -> Record:
         # The text of a chunk is anybody's; whatever shape it has instead of the writer's is one problem, not a crash.
         problem = Problem(f"The {writer} record is damaged: {type(failure).__name__}: {str(failure)[:200]}.")
         return Record(where, writer, {"text": text}, problems=(problem,))
-    return Record(where, writer, data, found.job, tuple(found.problems))
+    return Record(where, writer, data, found.job, (*found.problems, *_job_problems(found.job, where)))
+
+
+def _job_problems(job: dict[str, Any], where: str) -> tuple[Problem, ...]:
+    try:
+        job_of(Document(where, job, {}))
+    except JobError as error:
+        return error.problems
+    return ()
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -114,7 +124,7 @@ def _read_own(text: str, found: _Collector) -> dict[str, Any]:
     found.take("model", data["model"]["name"])
     for key in IMAGE_KEYS:
         found.take(key, data["image"][key])
-    found.job.update(data.get("meta", {}))
+    found.job.update({key: own for key, own in data["meta"].items() if key == "meta" or key.startswith(OWN_PREFIX)})
     return data
 
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
-from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,9 @@ def read_record(path: Path) -> Record:
 @cache
 def versions() -> dict[str, str]:
     """The versions of this daemon and of the packages that may change a picture, without importing them."""
+    # Imports the mail parser, which the daemon's memory can do without until a job is done.
+    from importlib import metadata as packages
+
     found = {"invokeai-daemon": __version__}
     for name in PACKAGES:
         try:
