@@ -7,11 +7,14 @@ batch of jobs must have on disk is asked for together, from a few threads, and a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invokeai_daemon import files
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 THREADS = 8
 
@@ -24,6 +27,9 @@ def together(calls: Sequence[Callable[[], object]]) -> list[BaseException | None
         return [_outcome(calls[0])]
     global _pool
     if calls and _pool is None:
+        # Imported late: `status` looks at the spool too, and must be quick.
+        from concurrent.futures import ThreadPoolExecutor
+
         _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
     return list(_pool.map(_outcome, calls)) if _pool else []
 

@@ -5,7 +5,6 @@ Pure functions; nothing here touches the disk.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -67,6 +66,8 @@ def _is_safe(character: str) -> bool:
 def _cut(cleaned: str, whole: str) -> str:
     if len(cleaned.encode()) <= MAX_ID_BYTES:
         return cleaned
+    import hashlib  # late: `status` reads names too, and must be quick
+
     digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{_first_bytes(cleaned, MAX_ID_BYTES - 9)}-{digest}"
 
