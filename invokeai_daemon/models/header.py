@@ -355,14 +355,16 @@ def _torch_tensor(path: Path, name: str, tensor: pickles.Tensor, archive: Archiv
     if not _in_order(tensor.shape, tensor.strides):
         reason = f"its elements do not lie in order (shape {tensor.shape}, strides {tensor.strides})"
         return TensorInfo(tensor.dtype, tensor.shape, -1, count * width, reason)
-    return TensorInfo(tensor.dtype, tensor.shape, member.offset + tensor.offset * width, count * width)
+    offset = tensor.offset * width if count else 0
+    return TensorInfo(tensor.dtype, tensor.shape, member.offset + offset, count * width)
 
 
 def _in_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether the elements of a tensor lie in its storage as those of a C array do."""
+    if 0 in shape:
+        return True
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size == 0:
-            return True
         if size != 1 and stride != expected:
             return False
         expected *= size

@@ -150,6 +150,19 @@ def read_pickle(raw: bytes, where: str, *, whole: bool = True) -> tuple[Any, tup
     return value, tuple(dict.fromkeys(machine.names)), machine.at
 
 
+#: What a malformed pickle makes the interpreter stumble over.
+_MALFORMED = (
+    IndexError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+)
+
+
 class _Machine:
     """The stack machine of the pickle format, over plain values."""
 
@@ -172,7 +185,7 @@ class _Machine:
                 _OPCODES[code](self)
             self.at += 1
             return self.stack.pop()
-        except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
+        except _MALFORMED as error:
             raise UnreadableModel(
                 f"{self.where}: its pickle is malformed near byte {self.at} ({type(error).__name__}: {error})."
             ) from error
@@ -191,9 +204,9 @@ class _Machine:
         self.at += form.size
         return value
 
-    def line(self) -> str:
+    def line(self, encoding: str = "utf-8") -> str:
         end = self.raw.index(b"\n", self.at)
-        text = self.raw[self.at : end].decode("utf-8")
+        text = self.raw[self.at : end].decode(encoding)
         self.at = end + 1
         return text
 
@@ -453,7 +466,7 @@ def _opcodes() -> dict[int, Callable[[_Machine], object]]:
         b"L": lambda m: m.stack.append(int(m.line().rstrip("L"))),
         b"F": lambda m: m.stack.append(float(m.line())),
         b"S": lambda m: m.stack.append(m.line().strip("'\"")),
-        b"V": lambda m: m.stack.append(m.line()),
+        b"V": lambda m: m.stack.append(m.line("raw-unicode-escape")),
         b"]": lambda m: m.stack.append([]),
         b"}": lambda m: m.stack.append({}),
         b"\x8f": lambda m: m.stack.append(Opaque("builtins.set")),
