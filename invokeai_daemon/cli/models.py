@@ -15,14 +15,13 @@ from invokeai_daemon import files
 from invokeai_daemon.cli.options import json_option, with_root
 from invokeai_daemon.cli.roots import shown
 from invokeai_daemon.errors import ModelError
+from invokeai_daemon.models.convert.store import MARKER
 from invokeai_daemon.models.identity import Verdict
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 
 #: What may stand beside a model, with its stem.
 COMPANION_SUFFIXES = (".toml", ".yaml", ".vae.pt", ".vae.safetensors", ".png")
-#: The file that marks a folder as the daemon's own derived copy.
-MARKER = ".invokeai-daemon.json"
 
 
 class ModelCommandError(ModelError):
@@ -191,35 +190,24 @@ def _remove(path: Path) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--again", is_flag=True, help="Though its source lies in autoimport/: the daemon imports it anew.")
 @with_root
-def remove(root: Root, name: str, again: bool) -> None:
+def remove(root: Root, name: str) -> None:
     """Remove the model NAME and the daemon's converted copy of it. The file it came from is never touched."""
     registry = Registry(root)
     entry = registry.find(name)
-    source = source_in_autoimport(root, entry)
-    if source is not None and not again:
-        raise ModelCommandError(
-            f"{entry.name} comes from {shown(source, root)}, which is still there: the daemon would import it again. "
-            "Move that file away first, or say --again to have it imported anew."
-        )
     registry.remove(entry.name)
     copy = derived_copy(root, entry)
+    if any(other.path == entry.path for other in registry.models()):
+        copy = None
     if copy is not None:
         shutil.rmtree(copy)
     click.echo(f"Removed {entry.name}{f' and its copy {shown(copy, root)}' if copy else ''}.")
-
-
-def source_in_autoimport(root: Root, entry: Entry) -> Path | None:
-    """The file that the daemon would import again."""
-    if not entry.source:
-        return None
-    source = root.path / entry.source
-    return source if source.is_relative_to(root.autoimport) and os.path.lexists(source) else None
+    if entry.source and os.path.lexists(entry.source):
+        click.echo(f"{shown(Path(entry.source), root)} stays as it is. To have it imported again: touch it.")
 
 
 def derived_copy(root: Root, entry: Entry) -> Path | None:
-    """The folder that the daemon made for a model; None for what it did not make or what lies elsewhere."""
-    folder = (root.path / entry.path).resolve()
-    ours = folder.is_relative_to(root.models.resolve()) and folder != root.models.resolve()
+    """The folder that the daemon made for a model; None for what it did not make, what lies elsewhere, and links."""
+    folder = Path(entry.path or "/")
+    ours = folder.resolve().is_relative_to(root.models.resolve()) and not folder.is_symlink()
     return folder if ours and (folder / MARKER).is_file() else None
