@@ -17,7 +17,7 @@ from pathlib import Path
 from invokeai_daemon.errors import UnreadableModel
 
 CHUNK = 32 * 1024 * 1024
-BUFFER = 1024 * 1024
+BUFFER = 256 * 1024
 #: File systems share whole blocks of this size, if they lie alike in both files.
 BLOCK = 4096
 #: safetensors readers map the file: values must lie on a multiple of their size.
