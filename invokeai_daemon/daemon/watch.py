@@ -117,7 +117,9 @@ class Watch:
     def touch(self, folder: Path, name: str, *, sealed: bool, removed: bool) -> None:
         """Something happened to a name in a watched folder."""
         watched = self._folders.get(folder)
-        if watched is None or (removed and not watched.removals and not marks_unfinished(name)):
+        if watched is None or name.startswith("."):
+            return
+        if removed and not watched.removals and not marks_unfinished(name):
             return
         with self._lock:
             touched = self._hints.touched

@@ -59,10 +59,15 @@ class Spool:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def jobs(self, state: str) -> list[Ticket]:
-        """The jobs of a state; queued ones in running order, others by name."""
+        """The jobs of a state; queued ones in running order, others by name. Failed drops that are no jobs count."""
         tickets = (_ticket(state, Path(entry.path)) for entry in _entries(self.root.state_folder(state)))
-        found = [ticket for ticket in tickets if ticket is not None]
+        found = [ticket for ticket in tickets if ticket is not None and ticket.path.suffix in _suffixes(state)]
         return sorted(found, key=lambda ticket: (*ticket.order, ticket.id))
+
+    def set_aside_drops(self) -> list[Ticket]:
+        """The drops in running/ that are being taken apart into jobs."""
+        tickets = (_ticket("running", Path(entry.path)) for entry in _entries(self.root.state_folder("running")))
+        return [ticket for ticket in tickets if ticket is not None and ticket.path.suffix != ".toml"]
 
     def find(self, name: str) -> Ticket | None:
         """The job with this id, or the only one whose id starts so."""
@@ -80,8 +85,8 @@ class Spool:
 
     def count(self, state: str) -> int:
         """How many jobs are in a state."""
-        folder = self.root.state_folder(state)
-        return sum(1 for entry in _entries(folder) if entry.name.endswith(".toml") and _is_ours(entry.name))
+        folder, suffixes = self.root.state_folder(state), _suffixes(state)
+        return sum(1 for entry in _entries(folder) if entry.name.endswith(suffixes) and _is_ours(entry.name))
 
     @property
     def paused(self) -> bool:
@@ -94,7 +99,7 @@ class Spool:
 
         Raises FileNotFoundError when somebody took the drop away first.
         """
-        return self._into_queue(source, self._free_id(stem), priority)
+        return self._into_queue(source, self.free_id(stem), priority)
 
     def add(self, job_id: str, content: bytes, priority: int) -> Ticket | None:
         """Write a new queued job under exactly this id; None when a job of this id exists (it was added before)."""
@@ -108,7 +113,7 @@ class Spool:
 
     def set_aside(self, source: Path, stem: str) -> Ticket:
         """Move a drop that becomes several jobs, or one under another name, into running/ while it is taken apart."""
-        return self._place(source, "running", self._free_id(stem), source.suffix.lower())
+        return self._place(source, "running", self.free_id(stem), source.suffix.lower())
 
     def wait(self, ticket: Ticket, why: str) -> Ticket:
         """Let a job wait; `why` says for what. An unchanged text is not written again."""
@@ -143,7 +148,7 @@ class Spool:
     def reject(self, source: Path, stem: str, error: str) -> Ticket:
         """A drop that is no job: straight into failed/ with its error."""
         suffix = source.suffix.lower() if source.suffix.lower() in DROP_SUFFIXES else source.suffix
-        failed = self._place(source, "failed", self._free_id(stem), suffix)
+        failed = self._place(source, "failed", self.free_id(stem), suffix)
         self._write_note(failed, ERROR, error)
         return failed
 
@@ -183,6 +188,15 @@ class Spool:
         """The queued job of this id, from memory."""
         return self._index().get(job_id)
 
+    def queued_ids(self) -> list[str]:
+        """The ids of all queued jobs, from memory."""
+        return list(self._index())
+
+    def strangers(self) -> list[Path]:
+        """What lies in queued/ under names that the spool did not give."""
+        folder = self.root.state_folder("queued")
+        return [Path(entry.path) for entry in _entries(folder) if parse_queued(entry.name) is None]
+
     def look_at_queue(self) -> dict[str, Ticket]:
         """Read queued/ again; id → ticket."""
         self._queued = None
@@ -221,7 +235,7 @@ class Spool:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _free_id(self, stem: str) -> str:
+    def free_id(self, stem: str) -> str:
         """The stem's id; with a number when a job or results of that name exist and it is no retry of that job."""
         wanted = safe_id(stem)
         if self._is_retry(wanted):
@@ -329,6 +343,10 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except FileNotFoundError:
         return
+
+
+def _suffixes(state: str) -> tuple[str, ...]:
+    return DROP_SUFFIXES if state == "failed" else (".toml",)
 
 
 def _is_ours(name: str) -> bool:

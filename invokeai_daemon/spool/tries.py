@@ -33,7 +33,7 @@ class Tries:
     @classmethod
     def of(cls, running: Path) -> Tries:
         """The note of a job file in running/, or an empty one."""
-        path = running.with_suffix("").with_name(running.name.removesuffix(".toml") + SUFFIX)
+        path = running.with_name(running.name.removesuffix(".toml") + SUFFIX)
         try:
             note = json.loads(path.read_bytes())
             handed = {int(number) for number in note["handed"]}

@@ -92,6 +92,7 @@ class Child:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._kill()
+        self._read(self._out, self._events)
         self._read(self._err, self._errors)
         self._log_errors()
         for descriptor in (self._in, self._out, self._err):

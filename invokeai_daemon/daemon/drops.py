@@ -1,0 +1,107 @@
+"""Drops: what a file in the inbox asks for, as jobs, or all that is wrong with it. Called by the intake of jobs.
+
+A drop is read once, through a descriptor, and only if it is a regular file; its signature from before and after the
+reading tells whether somebody wrote to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from invokeai_daemon.daemon.settle import Signature
+from invokeai_daemon.errors import DaemonError, JobError, Problem
+from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.schema import Job
+
+#: What the inbox takes, by the end of the name in lower case.
+KINDS = (".toml", ".png", ".txt")
+#: Bytes of a prompt list; a job file has its own limit in the settings.
+MAX_LIST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from a drop: either jobs or an error."""
+
+    signature: Signature
+    #: Each job with the TOML text that asks for it.
+    jobs: tuple[tuple[bytes, Job], ...] = ()
+    #: What is wrong, for the user.
+    error: str = ""
+
+
+def read_drop(path: Path, shown: str, job_bytes: int) -> Reading:
+    """Read a drop. `shown` names it in messages; `job_bytes` is the limit of a job file. Raises OSError."""
+    kind = path.suffix.lower()
+    limit = MAX_LIST_BYTES if kind == ".txt" else job_bytes
+    signature, raw = _read(path, limit if kind != ".png" else 0)
+    try:
+        return Reading(
+            signature, tuple((text, parse_job(text, shown)) for text in _texts(path, kind, raw, shown, limit))
+        )
+    except JobError as error:
+        return Reading(signature, error=explained(shown, error))
+    except DaemonError as error:
+        return Reading(signature, error=f"{shown} was not run.\n\n  {error}\n\nFix it and move it back to inbox/.")
+
+
+def read_job(path: Path, shown: str, job_bytes: int) -> tuple[Signature, Job]:
+    """One job file. Raises JobError, OSError."""
+    signature, raw = _read(path, job_bytes)
+    _check_size(raw, shown, job_bytes)
+    return signature, parse_job(raw, shown)
+
+
+def explained(shown: str, error: JobError) -> str:
+    """The text of an error file: what is wrong, in the order of the lines, and what to do."""
+    count = len(error.problems)
+    lines = [f"{shown} was not run: {count} problem{'s' if count != 1 else ''}.", ""]
+    lines += [f"  {problem}" for problem in error.problems]
+    return "\n".join([*lines, "", "Correct this and move the file back to inbox/."])
+
+
+def _texts(path: Path, kind: str, raw: bytes, shown: str, limit: int) -> list[bytes]:
+    if kind == ".png":
+        from invokeai_daemon.job.records import job_of_record
+        from invokeai_daemon.output.metadata import read_record
+
+        return [job_of_record(read_record(path)).encode()]
+    _check_size(raw, shown, limit)
+    if kind == ".txt":
+        from invokeai_daemon.job.commands import jobs_of_text
+
+        return jobs_of_text(raw, shown)
+    return [raw]
+
+
+def _check_size(raw: bytes, shown: str, limit: int) -> None:
+    if len(raw) > limit:
+        hint = "Make several jobs of it, or raise job_bytes under [limits] in configs/daemon.toml."
+        raise JobError(shown, [Problem(f"The file is larger than {limit} bytes.", hint=hint)])
+
+
+def _read(path: Path, limit: int) -> tuple[Signature, bytes]:
+    """The signature of a regular file and its first `limit` bytes and one more. Raises OSError, also for changes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(0, "is no regular file", str(path))
+        raw = _first_bytes(descriptor, limit + 1) if limit else b""
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise BlockingIOError(0, "was written to while it was read", str(path))
+    return Signature(after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns), raw
+
+
+def _first_bytes(descriptor: int, count: int) -> bytes:
+    pieces = []
+    while count > 0 and (piece := os.read(descriptor, count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)

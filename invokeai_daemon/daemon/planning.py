@@ -1,0 +1,112 @@
+"""Planning: which model a job gets, and its plan; the plan of a job that was begun before. Called by `jobs`.
+
+Raises JobError where the user must act, ModelMissing where the job can wait.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from invokeai_daemon.errors import JobError, ModelMissing, Problem
+from invokeai_daemon.job.plan import ModelRef, Plan
+from invokeai_daemon.job.plan_job import from_resolved, model_name, resolve
+from invokeai_daemon.job.schema import MAX_SEED, Job
+from invokeai_daemon.models.registry import Entry, Registry
+from invokeai_daemon.output.results import Results
+from invokeai_daemon.root import Root
+from invokeai_daemon.settings import Settings
+
+
+def draw_seed() -> int:
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+class Planner:
+    """Makes plans with the models and settings of one root. `defaults` are the checked `[defaults]` of the settings."""
+
+    def __init__(self, root: Root, settings: Settings, defaults: Mapping[str, Any], registry: Registry) -> None:
+        self._root = root
+        self._settings = settings
+        self._defaults = defaults
+        self._registry = registry
+
+    def priority(self, job: Job) -> int:
+        return job.priority if job.priority is not None else int(self._defaults.get("priority", 0))
+
+    def image_count(self, job: Job) -> int:
+        if job.seeds is not None:
+            return len(job.seeds)
+        return job.iterations if job.iterations is not None else int(self._defaults.get("iterations", 1))
+
+    def model(self, job: Job) -> Entry:
+        """The model that a job names, or the only one there is."""
+        name = model_name(job, self._defaults)
+        if name is not None:
+            return self._registry.usable(name)
+        mains = [entry for entry in self._registry.models() if entry.type == "main" and entry.status == "ok"]
+        if not mains:
+            raise ModelMissing("No model is registered yet. Drop one into autoimport/main/; the job starts then.")
+        if len(mains) > 1:
+            names = ", ".join(f'"{entry.name}"' for entry in mains[:10])
+            problem = Problem("No model is named, and several are registered.", "model", hint=f"Name one: {names}.")
+            raise JobError(job.source.where, [problem])
+        return mains[0]
+
+    def plan(self, job: Job, job_id: str, seed: Callable[[], int] = draw_seed) -> Plan:
+        """The plan of a job."""
+        entry = self.model(job)
+        return resolve(
+            job,
+            job_id,
+            _reference(entry),
+            model_defaults=entry.default_settings,
+            settings_defaults=self._defaults,
+            base=entry.base,
+            draw_seed=seed,
+            file_name=self._settings.output.file_name,
+            limits=self._settings.limits,
+        )
+
+    def results(self, job_id: str) -> Results:
+        return Results(self._root.outputs / job_id)
+
+    def begun(self, job_id: str) -> Plan | None:
+        """The plan that an earlier start of this job wrote beside its images; None when there is none to be read."""
+        file = self.results(job_id).job_file
+        with suppress(OSError, JobError):
+            return from_resolved(file.read_bytes(), str(file))
+        return None
+
+    def resume(self, begun: Plan) -> Plan:
+        """The plan of a job that a stop interrupted, with its model as it is now, whatever defaults are now."""
+        entry = self._registry.usable(begun.model.name)
+        if begun.model.hash and entry.hash and entry.hash != begun.model.hash:
+            hint = "Drop the job again to make all images with the new model."
+            message = f"The model {entry.name} is another one since the job was begun."
+            raise JobError(begun.job_id, [Problem(message, "model", hint=hint)])
+        return replace(begun, model=_reference(entry))
+
+    def continues(self, begun: Plan, job: Job) -> Plan | None:
+        """The begun plan with its model as it is now, if the job still asks for the same; else None."""
+        first_seed = begun.images[0].seed
+        now = self.plan(job, begun.job_id, seed=lambda: first_seed)
+        is_same = now.images == begun.images and now.model.name == begun.model.name
+        if not is_same or (begun.model.hash and now.model.hash and now.model.hash != begun.model.hash):
+            return None
+        return replace(begun, model=now.model, priority=now.priority)
+
+
+def _reference(entry: Entry) -> ModelRef:
+    return ModelRef(
+        name=entry.name,
+        path=entry.path,
+        base=entry.base,
+        type=entry.type,
+        hash=entry.hash,
+        variant=entry.variant,
+        prediction_type=entry.prediction_type,
+    )

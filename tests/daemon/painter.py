@@ -1,0 +1,107 @@
+"""A renderer without torch: speaks the whole protocol, and publishes PNGs of one colour through output.results.
+
+The daemon's tests start it in place of the real renderer, whose start alone costs seconds. Words in a prompt make it
+misbehave: `die`, `die once`, `hang`, `garble`, `fail`, `tired` (a temporary failure), `slow 0.5` (seconds an image).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invokeai_daemon.job.plan import Image, Plan
+from invokeai_daemon.output.metadata import chunks, versions
+from invokeai_daemon.output.png import encode as encode_png
+from invokeai_daemon.output.results import Results
+from invokeai_daemon.workers.protocol import decode, encode
+
+
+def say(**message: Any) -> None:
+    os.write(1, encode(message))
+
+
+class Painter:
+    def __init__(self) -> None:
+        self.todo: list[tuple[Plan, Image, Path]] = []
+        self.rest = b""
+        self.stopping = False
+
+    def run(self) -> None:
+        say(event="ready", worker="renderer", pid=os.getpid(), device="cpu float32")
+        while not self.stopping:
+            self.read_orders(0.0 if self.todo else 0.3)
+            if self.todo:
+                self.paint(*self.todo.pop(0))
+
+    def read_orders(self, timeout: float) -> None:
+        ready, _, _ = select.select([0], [], [], timeout)
+        if not ready:
+            say(event="beat")
+            return
+        data = os.read(0, 1 << 20)
+        if not data:
+            sys.exit(0)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.obey(decode(line))
+
+    def obey(self, order: dict[str, Any]) -> None:
+        if order["order"] == "stop":
+            self.stopping = True
+        elif order["order"] == "cancel":
+            self.todo = [item for item in self.todo if item[0].job_id != order["job"]]
+            say(event="cancelled", job=order["job"])
+        else:
+            plan = Plan.from_json(order["plan"])
+            folder = Path(order["folder"])
+            self.todo += [(plan, image, folder) for image in plan.images if image.number in order["images"]]
+
+    def paint(self, plan: Plan, image: Image, folder: Path) -> None:
+        say(event="step", job=plan.job_id, image=image.number, step=1, steps=image.steps)
+        if not self.misbehave(plan, image, folder):
+            return
+        colour = np.frombuffer(zlib.crc32(f"{image.prompt}{image.seed}".encode()).to_bytes(4, "big")[:3], np.uint8)
+        pixels = np.broadcast_to(colour, (image.height, image.width, 3)).copy()
+        png = encode_png(pixels, chunks(plan, image, versions()), 1)
+        name = Results(folder).publish(plan, image, png)
+        say(
+            event="published", job=plan.job_id, image=image.number, file=name, seed=image.seed, seconds=0.1, warnings=[]
+        )
+
+    def misbehave(self, plan: Plan, image: Image, folder: Path) -> bool:
+        """Do what the prompt says; whether the image is to be painted."""
+        prompt = image.prompt
+        mark = folder / ".died"
+        if "die once" in prompt and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "die" in prompt.split() and "once" not in prompt:
+            print("about to die", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "hang" in prompt:
+            time.sleep(3600)
+        if "garble" in prompt and not mark.exists():
+            mark.touch()
+            os.write(1, b"this is no protocol\n")
+            time.sleep(3600)
+        if "fail" in prompt or "tired" in prompt:
+            error, temporary = ("it looked wrong", False) if "fail" in prompt else ("out of memory", True)
+            say(event="image_failed", job=plan.job_id, image=image.number, error=error, temporary=temporary)
+            return False
+        slow = re.search(r"slow ([\d.]+)", prompt)
+        if slow:
+            time.sleep(float(slow[1]))
+        return True
+
+
+if __name__ == "__main__":
+    Painter().run()
