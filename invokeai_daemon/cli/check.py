@@ -8,13 +8,14 @@ import click
 
 from invokeai_daemon.cli.drops import read_drop
 from invokeai_daemon.cli.options import with_root
+from invokeai_daemon.daemon.planning import Planner
 from invokeai_daemon.errors import ModelMissing
-from invokeai_daemon.job.plan import ModelRef, Plan
-from invokeai_daemon.job.plan_job import model_name, resolve
+from invokeai_daemon.job.parse import parse_defaults
+from invokeai_daemon.job.plan import Plan
 from invokeai_daemon.job.schema import Job
-from invokeai_daemon.models.registry import Entry, Registry
+from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
-from invokeai_daemon.settings import Settings, load_settings
+from invokeai_daemon.settings import load_settings
 
 
 @click.command()
@@ -23,41 +24,36 @@ from invokeai_daemon.settings import Settings, load_settings
 def check(root: Root, path: Path) -> int:
     """Validate the job file JOB and print what would run. Exits 1 with every problem when it is not valid."""
     drop = read_drop(path)
-    settings = load_settings(root.settings_file)
+    planner = planner_of(root)
     for job in drop.jobs:
-        click.echo("\n".join(forecast(job, path.stem, root, settings)))
+        click.echo("\n".join(forecast(job, path.stem, planner)))
     return 0
 
 
-def forecast(job: Job, job_id: str, root: Root, settings: Settings) -> list[str]:
-    """What the daemon would do with a valid job. Raises JobError where the settings' limits forbid it."""
-    asked = model_name(job, settings.defaults)
-    if asked is None:
-        return [f"{job.source.where} is valid. It names no model, and the settings have no default."]
+def planner_of(root: Root) -> Planner:
+    """The daemon's own planner. Raises SettingsError."""
+    settings = load_settings(root.settings_file)
+    defaults = parse_defaults(settings.defaults, str(root.settings_file))
+    return Planner(root, settings, defaults, Registry(root))
+
+
+def forecast(job: Job, job_id: str, planner: Planner) -> list[str]:
+    """What the daemon would do with a valid job. Raises JobError where models and settings forbid it."""
+    drawn = False
+
+    def draw() -> int:
+        nonlocal drawn
+        drawn = True
+        return 0
+
     try:
-        model = Registry(root).usable(asked)
+        plan = planner.plan(job, job_id, seed=draw)
     except ModelMissing as missing:
         return [f"{job.source.where} is valid. It would wait: {missing}"]
-    plan = plan_of(job, job_id, model, settings)
-    return [f"{job.source.where} is valid. {described(plan)}", *_seeds(job, plan, settings)]
-
-
-def plan_of(job: Job, job_id: str, model: Entry, settings: Settings) -> Plan:
-    """The plan as the daemon would make it; a seed that nothing names is 0 here."""
-    reference = ModelRef(
-        model.name, model.path, model.base, model.type, model.hash, model.variant, model.prediction_type
-    )
-    return resolve(
-        job,
-        job_id,
-        reference,
-        model_defaults=model.default_settings,
-        settings_defaults=settings.defaults,
-        base=model.base,
-        draw_seed=lambda: 0,
-        file_name=settings.output.file_name,
-        limits=settings.limits,
-    )
+    return [
+        f"{job.source.where} is valid. {described(plan)}",
+        "The seed is drawn when it starts." if drawn else seeds(plan),
+    ]
 
 
 def described(plan: Plan) -> str:
@@ -70,8 +66,6 @@ def described(plan: Plan) -> str:
     )
 
 
-def _seeds(job: Job, plan: Plan, settings: Settings) -> list[str]:
-    if job.seed is None and job.seeds is None and "seed" not in settings.defaults:
-        return ["The seed is drawn when it starts."]
-    first, last = plan.images[0], plan.images[-1]
-    return [f"Seed {first.seed}" if first is last else f"Seeds {first.seed} … {last.seed}"]
+def seeds(plan: Plan) -> str:
+    first, last = plan.images[0].seed, plan.images[-1].seed
+    return f"Seed {first}." if len(plan.images) == 1 else f"Seeds {first} … {last}."

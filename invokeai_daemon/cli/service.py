@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -104,8 +105,10 @@ def verify(path: Path, system: bool) -> list[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
         return []
-    manager = "--system" if system else "--user"
-    checked = subprocess.run([program, manager, "verify", str(path)], capture_output=True, text=True, check=False)
+    command = [program, "--system" if system else "--user", "verify", str(path)]
+    # Of a user who is not logged in systemd-analyze knows no such folder, and then says nothing at all.
+    environment = {"XDG_RUNTIME_DIR": tempfile.gettempdir()} | os.environ
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return [line for line in checked.stderr.splitlines() if path.name in line]
 
 
