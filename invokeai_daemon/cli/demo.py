@@ -22,6 +22,7 @@ from invokeai_daemon.errors import DaemonError
 from invokeai_daemon.root import Root
 
 #: What the package brings: a checkpoint as it comes from the net, and the sidecar with its defaults.
+DATA = resources.files("invokeai_daemon") / "data"
 SIDECAR, CHECKPOINT = "demo.toml", "demo.safetensors"
 #: The log of the demo's daemon, in the root.
 LOG = "daemon.log"
@@ -89,9 +90,8 @@ def drop_model(root: Root) -> None:
     """Copy the bundled checkpoint as a user would, its sidecar first. A second demo finds it there."""
     for name in (SIDECAR, CHECKPOINT):
         target = root.autoimport / "main" / name
-        bundled = resources.files("invokeai_daemon") / "data" / name
         if not target.exists():
-            files.publish(target, bundled.read_bytes())
+            files.publish(target, (DATA / name).read_bytes())
 
 
 def _while_it_runs(words: Iterator[str], child: subprocess.Popen[bytes], root: Root) -> Iterator[str]:

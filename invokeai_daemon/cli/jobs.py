@@ -57,7 +57,7 @@ class Row:
     #: When it came into this state, in seconds since 1970.
     since: float
     priority: int
-    #: The first line of why it waits or failed; empty for others.
+    #: In short, why it waits or failed; empty for others.
     why: str
     file: str
 
@@ -72,9 +72,8 @@ def _rows(root: Root, state: str, everything: bool) -> list[Row]:
 
 
 def _row(spool: Spool, ticket: Ticket) -> Row:
-    why = spool.note(ticket) if ticket.state in ("waiting", "failed") else ""
-    first = next(iter(why.strip().splitlines()), "")
-    return Row(ticket.id, ticket.state, snapshot.changed(ticket), ticket.priority, first, str(ticket.path))
+    why = snapshot.summary(spool.note(ticket)) if ticket.state in ("waiting", "failed") else ""
+    return Row(ticket.id, ticket.state, snapshot.changed(ticket), ticket.priority, why, str(ticket.path))
 
 
 @jobs.command()

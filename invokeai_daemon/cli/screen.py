@@ -112,7 +112,11 @@ def _watched(snapshot: dict[str, Any]) -> list[Line]:
 
 
 def _device(snapshot: dict[str, Any]) -> list[Line]:
-    return [Line("device", str(snapshot["device"]))] if snapshot["device"] else []
+    renderer = (snapshot.get("renderer") or {}).get("state", "ready")
+    notes = [str(snapshot["device"])] if snapshot["device"] else []
+    if snapshot["state"] != "stopped" and renderer != "ready":
+        notes.append(f"renderer {renderer}")
+    return [Line("device", ", ".join(notes))] if notes else []
 
 
 def _problem(problem: dict[str, Any], now: float) -> str:

@@ -107,9 +107,9 @@ def _is_drop(entry: os.DirEntry[str]) -> bool:
 
 
 def _explained(spool: Spool, state: str) -> list[dict[str, Any]]:
-    """The newest jobs of a state, each with the first line of what is written beside it."""
+    """The newest jobs of a state, each with the beginning of what is written beside it."""
     newest = heapq.nlargest(EXPLAINED, spool.jobs(state), key=changed)
-    return [{"job": ticket.id, "why": _first_line(spool.note(ticket)), "since": changed(ticket)} for ticket in newest]
+    return [{"job": ticket.id, "why": summary(spool.note(ticket)), "since": changed(ticket)} for ticket in newest]
 
 
 def changed(ticket: Ticket) -> float:
@@ -119,8 +119,10 @@ def changed(ticket: Ticket) -> float:
         return 0.0
 
 
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "no reason is written")
+def summary(text: str) -> str:
+    """The first two lines that say something: what happened, and the first reason."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(said[:2]) or "no reason is written"
 
 
 def job(root: Root, name: str) -> dict[str, Any]:

@@ -34,14 +34,14 @@ def test_the_list_shows_queued_jobs_in_running_order_and_why_others_do_not_run(p
     places = [listed.index(word) for word in ("now", "first", "second", "later", "bad", "old")]
     assert places == sorted(places)
     assert 'No model is called "foo".' in listed
-    assert "And more." not in listed
+    assert "bad.toml: line 1: no. And more." in listed
 
 
 def test_the_list_as_json_names_state_file_and_reason(program: Program, spool: Root) -> None:
     rows = {row["job"]: row for row in json.loads(program("jobs", "list", "--json").stdout)}
     assert set(rows) == {"now", "first", "second", "later", "bad", "old"}
     assert rows["first"]["priority"] == 10
-    assert rows["bad"]["why"] == "bad.toml: line 1: no."
+    assert rows["bad"]["why"] == "bad.toml: line 1: no. And more."
     assert rows["old"]["state"] == "done"
     assert Path(rows["old"]["file"]).exists()
 

@@ -93,14 +93,15 @@ def test_what_needs_the_user_is_said_with_its_reason(program: Program, root: Roo
     folder = root.state_folder("failed")
     for name in ("bad", "worse"):
         (folder / f"{name}.toml").write_text("")
-        (folder / f"{name}.error.txt").write_text(f"{name}.toml: line 3: steps: 0 is too few.\nsecond line\n")
+        (folder / f"{name}.error.txt").write_text(
+            f"{name}.toml was not run: 1 problem.\n\n  line 3: steps: 0 is too few.\n\nCorrect this.\n"
+        )
     (root.state_folder("waiting") / "later.toml").write_text("")
     (root.state_folder("waiting") / "later.why.txt").write_text('No model is called "foo".\n')
     (root.inbox / "PAUSE").touch()
     told = program("status").stdout
     assert "failed    " in told
-    assert "bad: bad.toml: line 3: steps: 0 is too few." in told
-    assert "second line" not in told
+    assert "bad: bad.toml was not run: 1 problem. line 3: steps: 0 is too few.\n" in told
     assert 'waiting   later: No model is called "foo".' in told
     assert "paused" in told
 
