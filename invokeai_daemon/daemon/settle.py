@@ -44,7 +44,7 @@ _IGNORED_SUFFIXES = (
     ".swp",
     ".swx",
 )
-_IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "lost+found", "4913"}
+_IGNORED_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "lost+found", "4913", "readme.md"}
 _IGNORED_PATTERN = re.compile(r"~syncthing~.*|\..*|#.*#|.*\.sync-conflict-.*|.*\.sb-[0-9a-f]+-\w+")
 
 
