@@ -21,11 +21,11 @@ OWN_PREFIX = "x-"
 _OWN_KEYS = OWN_PREFIX
 
 
-def _clean_text(text: str) -> str:
+def _clean_text(text: str, path: str = "") -> str:
     if "\0" in text:
-        raise Mistake("The text holds a NUL character.", "Remove it.")
+        raise Mistake("The text holds a NUL character.", "Remove it.", path)
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise Mistake("The text holds half of a UTF-16 pair.", "Write the character itself.")
+        raise Mistake("The text holds half of a UTF-16 pair.", "Write the character itself.", path)
     return text
 
 
@@ -50,16 +50,16 @@ def _plain(value: Any, path: str = "") -> Any:
     """A value of the user's own as JSON can carry it: dates become text. Raises Mistake for what cannot be carried."""
     if isinstance(value, Mapping):
         start = f"{path}." if path else ""
-        return {_clean_text(str(key)): _plain(inner, start + str(key)) for key, inner in value.items()}
+        return {_clean_text(str(key), path): _plain(inner, start + str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner, path) for inner in value]
     if isinstance(value, str):
-        return _clean_text(value)
+        return _clean_text(value, path)
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         raise Mistake(f"{value} is not a finite number.", "Put it in quotes to keep it as text.", path)
-    if isinstance(value, int) and value.bit_length() > 63:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise Mistake("The number has more than 64 bits.", "Put it in quotes to keep it as text.", path)
     return value
 

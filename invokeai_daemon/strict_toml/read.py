@@ -119,8 +119,8 @@ def _set_twice(text: str) -> Problem | None:
 _SLIPS = (
     (re.compile("[“”„‘’«»]"), "Use straight quotes: \"text\" or 'text'."),
     (
-        re.compile(r'=\s*"[^"]*\\[^btnfruU"\\]'),
-        "In \"…\" a backslash must be doubled; or use single quotes: 'C:\\pictures'.",
+        re.compile(r'=\s*"[^"]*\\([^btnfr"\\]|$)'),
+        "In \"…\" double each backslash, or use single quotes: 'C:\\a'.",
     ),
     (re.compile(r"=\s*(True|False|TRUE|FALSE|yes|no|on|off)\s*(#.*)?$"), "Write true or false."),
     (re.compile(r"=\s*(None|null|nil)?\s*(#.*)?$"), "To leave a key unset, remove its line."),
@@ -134,5 +134,5 @@ _SLIPS = (
 
 
 def _syntax_hint(text: str, line: int) -> str:
-    written = text.split("\n")[line - 1].rstrip("\r") if line <= text.count("\n") + 1 else ""
+    written = text.split("\n", line)[line - 1][:500].rstrip("\r")
     return next((hint for pattern, hint in _SLIPS if pattern.search(written)), "")

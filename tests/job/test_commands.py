@@ -1,0 +1,167 @@
+"""2.3 prompt commands: lines of InvokeAI's own manual and users' files mean what they meant there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invokeai_daemon.errors import JobError
+from invokeai_daemon.job.commands import SWITCHES, jobs_of_text, parse_command, split_negative, to_command
+from invokeai_daemon.job.parse import parse_job
+from tests.job.strategies import job_keys
+from tests.strict_toml.values import texts
+
+
+def read(line: str) -> dict[str, Any]:
+    job, problems = parse_command(line)
+    assert problems == []
+    return job
+
+
+def problems_of(line: str) -> list[str]:
+    return [str(problem) for problem in parse_command(line)[1]]
+
+
+@pytest.mark.parametrize(
+    ("line", "job"),
+    [
+        (
+            "waterfall and rainbow -W640 -H480 -S42",
+            {"prompt": "waterfall and rainbow", "width": 640, "height": 480, "seed": 42},
+        ),
+        ("a cat", {"prompt": "a cat"}),
+        ("a well-lit cat - really -s 5", {"prompt": "a well-lit cat - really", "steps": 5}),
+        ('"a cat" -s5 -C 7.5', {"prompt": "a cat", "steps": 5, "cfg_scale": 7.5}),
+        ('"big" cats -n 3', {"prompt": '"big" cats', "iterations": 3}),
+        ('"a \\"big\\" cat -s 5"', {"prompt": 'a "big" cat -s 5'}),
+        ('"a \\(cat\\)" -s 5', {"prompt": "a \\(cat\\)", "steps": 5}),
+        ('--prompt "a cat" --steps=5 -A k_euler_a', {"prompt": "a cat", "steps": 5, "scheduler": "k_euler_a"}),
+        ("!dream a cat -m ddim", {"prompt": "a cat", "scheduler": "ddim"}),
+        ("a cat [dim, dark] on a mat [grey]", {"prompt": "a cat on a mat", "negative_prompt": "dim, dark grey"}),
+        ("a cat -W 650", {"prompt": "a cat", "width": 648}),
+        ("a cat --perlin 0 --threshold 0.0 -G 0 -t -z 9 --karras_max 29", {"prompt": "a cat"}),
+        (
+            "a lighthouse at dusk [blurry] -s 30 -S 3357757885 -W 512 -H 512 -C 7.5 -A k_euler_a"
+            " # model_id=stable-diffusion-1.5",
+            {
+                "prompt": "a lighthouse at dusk",
+                "negative_prompt": "blurry",
+                "steps": 30,
+                "seed": 3357757885,
+                "width": 512,
+                "height": 512,
+                "cfg_scale": 7.5,
+                "scheduler": "k_euler_a",
+                "model": "stable-diffusion-1.5",
+            },
+        ),
+    ],
+)
+def test_a_command_of_2_3_is_understood(line: str, job: dict[str, Any]) -> None:
+    assert read(line) == job
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "a cat -I photo.png -f 0.5",
+            [
+                "-I: asks for init images: not supported yet. Remove the switch.",
+                "-f: asks for init images: not supported yet. Remove the switch.",
+            ],
+        ),
+        ("a cat -G0.8 -ft codeformer", ["-G0.8: asks for face restoration: not supported yet. Remove the switch."]),
+        ("a cat -V 1:0.5,2:0.3", ["-V: asks for variations: not supported yet. Remove the switch."]),
+        ("a cat --stepz 5", ["--stepz: There is no such switch. Did you mean --steps?"]),
+        ("a cat -s five", ['-s: "five" is not a whole number.']),
+        ("a cat -s", ["-s: needs a value."]),
+        ("a cat -s 5 dog", ['"dog" belongs to no switch. Prompts come first.']),
+        (
+            "a cat -S -1",
+            ["-S: -1 means the seed of an earlier picture, which a job does not know. Write the seed itself."],
+        ),
+        ("a cat -s 5 -A 'ddim", ["A quote of the switches does not end. Close it, or put the prompt in quotes."]),
+        ("!fix cat.png -G 0.8", ['"!fix cat.png -G 0.8" is not a prompt. Put a prompt that starts with ! in quotes.']),
+    ],
+)
+def test_what_is_not_served_is_named(line: str, told: list[str]) -> None:
+    assert problems_of(line) == told
+
+
+def test_every_switch_of_2_3_is_read_or_named() -> None:
+    for switch in SWITCHES:
+        for name in switch.names:
+            value = "" if switch.kind is None else " a.png" if switch.kind is str else " 3"
+            told = problems_of(f"a cat {name}{value}")
+            assert bool(told) == bool(switch.what), name
+            assert all("no such switch" not in problem for problem in told)
+
+
+def test_brackets_hold_what_not_to_show() -> None:
+    assert split_negative("a  [b] c [d  e]") == ("a c", "b d e")
+    assert split_negative("a  c") == ("a  c", None)
+
+
+def test_a_file_of_commands_becomes_a_job_for_each() -> None:
+    text = "# my list\r\n\r\na cat -s 5 -A k_euler\r\n// no\n!switch other\na dog\n  q  \nnever -s 1\n"
+    jobs = [parse_job(job, "f") for job in jobs_of_text(text.encode(), "list.txt")]
+    assert [(job.prompt, job.model, job.steps, job.scheduler) for job in jobs] == [
+        ("a cat", None, 5, "euler"),
+        ("a dog", "other", None, "euler"),
+    ]
+
+
+def test_the_mistakes_of_all_lines_come_at_once_with_their_lines() -> None:
+    with pytest.raises(JobError) as caught:
+        jobs_of_text(b"a cat -s 0\n\na dog -W 8\na cow -I x.png\nfine\n", "list.txt")
+    assert str(caught.value).split("\n") == [
+        "list.txt: line 1: steps: 0 is out of range. Use at least 1 and at most 1000.",
+        "list.txt: line 3: width: 8 is out of range. Use at least 64 and at most 32768.",
+        "list.txt: line 4: -I: asks for init images: not supported yet. Remove the switch.",
+    ]
+
+
+@pytest.mark.parametrize("text", [b"", b"# nothing\n\n", b"q\na cat"])
+def test_a_file_without_prompts_says_so(text: bytes) -> None:
+    with pytest.raises(JobError, match="There is no prompt in this file"):
+        jobs_of_text(text, "list.txt")
+
+
+def test_a_text_that_is_not_utf8_names_its_line() -> None:
+    with pytest.raises(JobError, match="line 2: The text is not UTF-8"):
+        jobs_of_text(b"a cat\ncaf\xe9", "list.txt")
+
+
+written = st.fixed_dictionaries(
+    {"prompt": texts | st.text("ab -[]\"\\#!q'=", max_size=15)},
+    optional={
+        "negative_prompt": texts | st.text('ab -[]"\\#', max_size=10),
+        **{key: values for key, values in job_keys.items() if key not in ("priority", "negative_prompt")},
+    },
+)
+
+
+@given(written)
+@settings(deadline=None, max_examples=400)
+def test_a_command_that_was_written_is_read_back(job: dict[str, Any]) -> None:
+    expected = {key: _flat(value) for key, value in job.items() if (key, value) != ("negative_prompt", "")}
+    line = to_command(job)
+    assert "\n" not in line
+    assert {key: value for key, value in read(line).items() if (key, value) != ("negative_prompt", "")} == expected
+
+
+def _flat(value: Any) -> Any:
+    """A command is one line, so line breaks in prompts become spaces, as 2.3 itself makes them."""
+    return re.sub(r"[\r\n]+", " ", value) if isinstance(value, str) else value
+
+
+@given(st.text(max_size=60) | st.text("ab -[]\"'\\#!=sWI\n", max_size=40))
+@settings(deadline=None, max_examples=300)
+def test_any_line_is_read_or_named(line: str) -> None:
+    job, problems = parse_command(line)
+    assert problems or "prompt" in job or not line.strip() or line.strip().startswith(("-", "#"))

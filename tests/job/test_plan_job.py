@@ -1,0 +1,134 @@
+"""Plans: who decides a value, how seeds are counted, and the law that job.toml gives the plan back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invokeai_daemon.errors import JobError
+from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.plan import ModelRef, Plan
+from invokeai_daemon.job.plan_job import from_resolved, model_name, resolve, to_toml
+from invokeai_daemon.job.schema import Job
+from invokeai_daemon.settings import LimitSettings
+from invokeai_daemon.strict_toml import dump_toml
+from tests.job.strategies import job_keys, jobs, own_keys, plans, seeds
+
+MODEL = ModelRef("demo", "/models/demo", "sd-1", hash="blake3:00")
+
+
+def no_draw() -> int:
+    raise AssertionError("a seed was drawn although one was named")
+
+
+def planned(job: Job, **changes: Any) -> Plan:
+    arguments: dict[str, Any] = {
+        "model_defaults": {},
+        "settings_defaults": {},
+        "base": "sd-1",
+        "draw_seed": lambda: 7,
+        "file_name": "{number:04}.{seed}.png",
+        "limits": LimitSettings(),
+    }
+    return resolve(job, "cat", MODEL, **{**arguments, **changes})
+
+
+def test_the_base_decides_what_nobody_else_does() -> None:
+    image = planned(Job(prompt="a cat")).images[0]
+    assert (image.width, image.height, image.steps, image.cfg_scale, image.scheduler) == (512, 512, 30, 7.5, "euler")
+    assert planned(Job(prompt="a cat"), base="sdxl").images[0].width == 1024
+
+
+def test_the_job_wins_over_the_model_and_the_model_over_the_settings() -> None:
+    plan = planned(
+        Job(prompt="a cat", steps=3),
+        model_defaults={"steps": 4, "width": 64, "vae": "x", "cfg_scale": None},
+        settings_defaults={"steps": 5, "width": 128, "cfg_scale": 2.0, "priority": 9, "negative_prompt": "blurry"},
+    )
+    image = plan.images[0]
+    assert (image.steps, image.width, image.cfg_scale, image.negative_prompt) == (3, 64, 2.0, "blurry")
+    assert plan.priority == 9
+
+
+def test_an_empty_negative_prompt_is_asked_for_not_absent() -> None:
+    plan = planned(Job(prompt="a cat", negative_prompt=""), settings_defaults={"negative_prompt": "blurry"})
+    assert plan.images[0].negative_prompt == ""
+
+
+def test_the_settings_name_the_model_when_the_job_does_not() -> None:
+    assert model_name(Job(prompt="", model="a"), {"model": "b"}) == "a"
+    assert model_name(Job(prompt=""), {"model": "b"}) == "b"
+    assert model_name(Job(prompt=""), {}) is None
+
+
+def test_a_models_impossible_default_names_the_model() -> None:
+    with pytest.raises(JobError, match="the default settings of model demo: width: 770 is not a multiple of 8"):
+        planned(Job(prompt=""), model_defaults={"width": 770})
+
+
+def test_seeds_count_up_and_start_again_at_two_to_the_32() -> None:
+    plan = planned(Job(prompt="", seed=2**32 - 2, iterations=4), draw_seed=no_draw)
+    assert [image.seed for image in plan.images] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert [image.number for image in plan.images] == [1, 2, 3, 4]
+
+
+def test_a_seed_is_drawn_once_when_none_is_named() -> None:
+    drawn = iter([11, 99])
+    plan = planned(Job(prompt="", iterations=3), draw_seed=lambda: next(drawn))
+    assert [image.seed for image in plan.images] == [11, 12, 13]
+
+
+def test_listed_seeds_are_taken_as_they_are() -> None:
+    plan = planned(Job(prompt="", seeds=[5, 3, 5]), draw_seed=no_draw, settings_defaults={"seed": 1, "iterations": 9})
+    assert [image.seed for image in plan.images] == [5, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "told"),
+    [
+        ("width = 4096\nheight = 4104", LimitSettings(), "line 2: width: 4096 × 4104 is 16809984 pixels; the limit is"),
+        ("iterations = 3", LimitSettings(max_images=2), "line 2: iterations: 3 images; the limit is 2."),
+        ("seeds = [1, 2, 3]", LimitSettings(max_images=2), "line 2: seeds: 3 images; the limit is 2."),
+    ],
+)
+def test_a_job_beyond_the_limits_names_the_line_and_the_setting(text: str, limits: LimitSettings, told: str) -> None:
+    job = parse_job(f'prompt = ""\n{text}'.encode(), "inbox/big.toml")
+    with pytest.raises(JobError) as caught:
+        planned(job, limits=limits)
+    assert str(caught.value).startswith(f"inbox/big.toml: {told}")
+    assert "under [limits] in configs/daemon.toml" in str(caught.value)
+
+
+@given(jobs, own_keys, seeds, st.fixed_dictionaries({}, optional={key: job_keys[key] for key in ("steps", "width")}))
+@settings(deadline=None, max_examples=150)
+def test_a_job_its_plan_and_its_job_toml_say_the_same(
+    asked: dict[str, Any], own: dict[str, Any], drawn: int, defaults: dict[str, Any]
+) -> None:
+    job = parse_job(dump_toml({**asked, **own}).encode(), "f")
+    plan = planned(job, draw_seed=lambda: drawn, settings_defaults=defaults)
+    written = to_toml(plan).encode()
+    # The daemon reads its own plan back after a restart …
+    assert from_resolved(written, "job.toml") == plan
+    # … and a user who drops job.toml again gets the same pictures, whatever the defaults are by then.
+    again = planned(parse_job(written, "job.toml"), draw_seed=no_draw, settings_defaults={"steps": 999, "seed": 1})
+    assert (again.images, again.priority, again.meta) == (plan.images, plan.priority, plan.meta)
+
+
+@given(plans())
+@settings(deadline=None, max_examples=150)
+def test_every_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
+    assert from_resolved(to_toml(plan).encode(), "job.toml") == plan
+    assert Plan.from_json(plan.as_json()) == plan
+
+
+def test_a_job_that_was_never_planned_is_no_resolved_job() -> None:
+    with pytest.raises(JobError, match=r"no resolved job: it has no \[resolved\] table"):
+        from_resolved(b'prompt = "a cat"', "job.toml")
+
+
+def test_a_plan_is_read_back_although_the_limits_have_shrunk_since() -> None:
+    plan = planned(Job(prompt="", width=8192, height=8192, seed=1), limits=LimitSettings(max_pixels=2**30))
+    assert from_resolved(to_toml(plan).encode(), "job.toml") == plan
