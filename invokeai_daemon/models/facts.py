@@ -115,7 +115,7 @@ def of_header(header: Header) -> Facts:
         in_channels=_dimension(tensors, _FIRST_CONVOLUTION, 1, seen, "in_channels", "takes {} input channels"),
         text_width=_text_width(tensors, seen),
         latent_channels=_latent_channels(tensors, seen),
-        vector_width=_vector_width(tensors, seen) if not parts & _WHOLE else None,
+        vector_width=_vector_width(tensors, seen) if parts <= {"embedding"} else None,
         linear_projection=_linear_projection(tensors, seen),
         prediction_type=_prediction_type(header, seen),
         seen=seen,
@@ -123,7 +123,6 @@ def of_header(header: Header) -> Facts:
 
 
 _FIRST_CONVOLUTION = "model.diffusion_model.input_blocks.0.0.weight"
-_WHOLE = {"unet", "lora", "vae", "controlnet", "flux", "mmdit"}
 
 
 def _parts(tensors: Mapping[str, TensorInfo], seen: dict[str, str]) -> frozenset[str]:

@@ -179,7 +179,12 @@ LORA = Family(
     format="lycoris",
     bases={768: "sd-1", 1024: "sd-2", 2048: "sdxl"},
 )
-VAE = Family("vae", "unknown", "a VAE", marks=(has("vae", "bare vae"), lacks("unet"), lacks("lora")))
+VAE = Family(
+    "vae",
+    "unknown",
+    "a VAE",
+    marks=(has("vae", "bare vae"), lacks("unet"), lacks("mmdit"), lacks("flux"), lacks("lora")),
+)
 EMBEDDING = Family(
     "embedding",
     "unknown",

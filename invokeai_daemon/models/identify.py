@@ -139,7 +139,7 @@ def recognised(family: Family, facts: Facts, sidecar: Sidecar | None) -> Identit
         evidence.append(facts.seen["prediction_type"])
     if sidecar is not None and sidecar.prediction_type:
         prediction = sidecar.prediction_type
-        evidence.append(f"its sidecar says prediction_type {prediction}")
+        evidence.append(f"a file beside it says prediction_type {prediction}")
     if prediction is None and family.prediction_type:
         prediction = family.prediction_type
         assumed.append("prediction_type")

@@ -1,10 +1,12 @@
 """Sidecars: `<stem>.toml` beside a model file, in which a user says what the file itself does not.
 
+The `.yaml` that many checkpoints came with is asked for the one thing that it alone knows, the prediction type.
 Called by the importer and by the commands before `identify`. Strict: every mistake is named with its line.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,15 +76,31 @@ def sidecar_path(model: Path) -> Path:
 
 
 def read_sidecar(model: Path) -> Sidecar:
-    """The sidecar of a model file or folder; one that says nothing when there is none.
+    """What is said beside a model file or folder; a Sidecar that says nothing when there is none.
 
-    Raises SidecarError with every mistake in it.
+    Raises SidecarError with every mistake in it, UnreadableModel when it cannot be read.
     """
     path = sidecar_path(model)
-    if not path.exists():
-        return Sidecar.model_validate({})
+    sidecar = _read(path) if path.exists() else Sidecar.model_validate({})
+    if sidecar.prediction_type is None and predicts_v(path.with_suffix(".yaml")):
+        return sidecar.model_copy(update={"prediction_type": "v_prediction"})
+    return sidecar
+
+
+def _read(path: Path) -> Sidecar:
     with opened(path) as (_, size):
         if size > MAX_BYTES:
             raise SidecarError(str(path), [Problem(f"{size:,} bytes are too many; the limit is {MAX_BYTES:,}.")])
         raw = path.read_bytes()
     return validate(Sidecar, read_toml(raw, str(path), SidecarError), SidecarError)
+
+
+_PARAMETERIZATION = re.compile(rb"""^\s*parameterization:\s*["']?v["']?\s*(?:#.*)?$""", re.MULTILINE)
+
+
+def predicts_v(config: Path) -> bool:
+    """Whether the original training config beside a checkpoint says that its UNet predicts v."""
+    if not config.is_file():
+        return False
+    with opened(config) as (_, size):
+        return size <= MAX_BYTES and _PARAMETERIZATION.search(config.read_bytes()) is not None
