@@ -211,7 +211,7 @@ def _notes(family: Family, left: Sequence[str]) -> Iterator[str]:
     for prefix, what in family.unused.items():
         names = [name for name in left if name.startswith(prefix)]
         if names:
-            yield f"{len(names)} tensors of {what} ({prefix}…) were left out"
+            yield f"{_tensors(names)} of {what} ({prefix}…) left out"
     parts = tuple(component.part.prefixes[-1] for component in family.components)
     strange = [
         name
@@ -219,7 +219,11 @@ def _notes(family: Family, left: Sequence[str]) -> Iterator[str]:
         if name.startswith(parts) and not name.startswith(tuple(family.unused)) and not name.endswith("position_ids")
     ]
     if strange:
-        yield f"{len(strange)} tensors have no place in a {family.base} model and were left out: {_some(strange)}"
+        yield f"{_tensors(strange)} without a place in a {family.base} model left out: {_some(strange)}"
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
 def _some(texts: Sequence[str]) -> str:
