@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from invokeai_daemon.daemon.outcomes import explained
 from invokeai_daemon.daemon.settle import Signature
 from invokeai_daemon.errors import DaemonError, JobError, Problem
 from invokeai_daemon.job.parse import parse_job
@@ -53,14 +54,6 @@ def read_job(path: Path, shown: str, job_bytes: int) -> tuple[Signature, Job]:
     signature, raw = _read(path, job_bytes)
     _check_size(raw, shown, job_bytes)
     return signature, parse_job(raw, shown)
-
-
-def explained(shown: str, error: JobError) -> str:
-    """The text of an error file: what is wrong, in the order of the lines, and what to do."""
-    count = len(error.problems)
-    lines = [f"{shown} was not run: {count} problem{'s' if count != 1 else ''}.", ""]
-    lines += [f"  {problem}" for problem in error.problems]
-    return "\n".join([*lines, "", "Correct this and move the file back to inbox/."])
 
 
 def _texts(path: Path, kind: str, raw: bytes, shown: str, limit: int) -> list[bytes]:

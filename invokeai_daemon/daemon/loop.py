@@ -169,14 +169,15 @@ class Daemon:
         has_room = self.room.look()
         if self.intake.changed or has_room:
             self.intake.changed = False
-            self.jobs.recheck_waiting()
+            self.jobs.queue.recheck_waiting()
 
     def _work(self, now: float) -> None:
         """Keep the renderer there and busy."""
         worker = self.rendering.worker
         if not self.once or self.jobs.has_work or self.board.jobs:
             worker.start(now)
-        if worker.is_ready:
+        self.rendering.tell_cancelled()
+        if worker.is_ready and not self.spool.paused:
             self.jobs.claim(now)
             self.rendering.hand_out(now)
 

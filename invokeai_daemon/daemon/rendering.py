@@ -57,13 +57,14 @@ class Rendering:
         if death is not None:
             self._mourn(death)
 
-    def hand_out(self, now: float) -> None:
-        """Give a listening renderer the images that come next."""
+    def tell_cancelled(self) -> None:
+        """Let the renderer drop the jobs whose files the user removed."""
         for job_id in self.jobs.cancelled:
             self.worker.send({"order": "cancel", "job": job_id})
         self.jobs.cancelled.clear()
-        if not self.worker.is_ready or self.jobs.spool.paused:
-            return
+
+    def hand_out(self, now: float) -> None:
+        """Give a listening renderer the images that come next."""
         for handout in self.board.handouts(now):
             self.worker.send(_order(handout))
 

@@ -188,9 +188,10 @@ class Spool:
         """The queued job of this id, from memory."""
         return self._index().get(job_id)
 
-    def queued_ids(self) -> list[str]:
-        """The ids of all queued jobs, from memory."""
-        return list(self._index())
+    @property
+    def queued_count(self) -> int:
+        """How many jobs are queued, from memory."""
+        return len(self._index())
 
     def strangers(self) -> list[Path]:
         """What lies in queued/ under names that the spool did not give."""

@@ -1,17 +1,15 @@
 """Child: a worker process, spoken to without ever waiting for it. Used by the daemon's supervision.
 
-A worker lives in its own session, so that Ctrl-C in the daemon's terminal does not reach it, and dies with the daemon.
-What it prints on standard error becomes log lines; the last ones are kept, to say why it died.
+A worker lives in its own session, so that Ctrl-C in the daemon's terminal does not reach it. When the daemon dies, its
+orders end, and so does it. What it prints on standard error becomes log lines; the last ones are kept, to say why it died.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,8 +20,6 @@ from invokeai_daemon.workers.protocol import MAX_LINE, Message, ProtocolError, d
 MAX_UNREAD = 64 * 1024 * 1024
 _CHUNK = 1 << 18
 _KEPT_LINES = 12
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 class Child:
@@ -42,7 +38,6 @@ class Child:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (one system call; the worker itself is too late for it)
         )
         self.pid = self._process.pid
         self._selector = selector
@@ -177,11 +172,6 @@ class Child:
             if stream is not None and not stream.closed and stream.fileno() == descriptor:
                 with suppress(OSError):
                     stream.close()
-
-
-def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _how_it_ended(code: int | None) -> str:

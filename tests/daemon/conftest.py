@@ -37,7 +37,7 @@ QUICK = {
 }
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], timeout: float = 90.0, what: str = "") -> Any:
     """The first true value of a condition; fails the test when it stays false."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -120,14 +120,6 @@ class Served:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Root:
-    root = Root(tmp_path / "root")
-    root.path.mkdir()
-    root.make()
-    return root
-
-
-@pytest.fixture
 def served(root: Root) -> Iterator[Served]:
     """A root with one model, not served yet; what is started on it is killed in the end."""
     served = Served(root, json.loads(json.dumps(QUICK)))
@@ -142,7 +134,7 @@ def check_root(root: Root, job_ids: set[str]) -> None:
     """The invariants of a root at rest: every job in one place, every image once and whole, nothing left over."""
     from PIL import Image as Picture
 
-    places = {state: {path for path in root.state_folder(state).iterdir()} for state in STATES}
+    places = {state: set(root.state_folder(state).iterdir()) for state in STATES}
     for job_id in job_ids:
         homes = [path for state in STATES for path in places[state] if path.name.endswith(f"{job_id}.toml")]
         assert len(homes) == 1, f"{job_id} is in {homes}"

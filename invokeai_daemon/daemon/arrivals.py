@@ -1,0 +1,173 @@
+"""Arrivals: what is dropped into the inbox becomes queued jobs, or fails with an error file. Called by `jobs`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from invokeai_daemon.daemon.drops import KINDS, Reading, read_drop
+from invokeai_daemon.daemon.logs import events
+from invokeai_daemon.daemon.outcomes import Outcomes
+from invokeai_daemon.daemon.planning import Planner
+from invokeai_daemon.daemon.queue import Queue
+from invokeai_daemon.daemon.settle import Proof, Settler, Signature, is_ignored, is_regular
+from invokeai_daemon.daemon.watch import Watch
+from invokeai_daemon.root import STATES, Root
+from invokeai_daemon.settings import Settings
+from invokeai_daemon.spool.names import parse_queued
+from invokeai_daemon.spool.spool import Spool, Ticket
+
+#: Drops that one step takes in, so that workers and the service manager do not wait for a flood.
+BATCH = 64
+
+
+class Arrivals:
+    """The drops of one inbox that are no jobs yet."""
+
+    def __init__(
+        self,
+        root: Root,
+        settings: Settings,
+        spool: Spool,
+        planner: Planner,
+        queue: Queue,
+        outcomes: Outcomes,
+        watch: Watch,
+    ) -> None:
+        self._root, self._spool, self._planner, self._queue = root, spool, planner, queue
+        self._outcomes, self._watch = outcomes, watch
+        self._job_bytes = settings.limits.job_bytes
+        self.settler = Settler(settings.watch.job_quiet_seconds, self._proof)
+        self._readings: dict[Path, Reading] = {}
+        #: What lies in the inbox and is none of its business, each with why.
+        self._odd: dict[Path, str] = {}
+
+    def scan(self, now: float) -> None:
+        """Look at the whole inbox, at dropped folders, and at what a user put into queued/ by hand."""
+        found = {*self._drops(self._root.inbox, now), *(path for path in self._spool.strangers() if _is_stranger(path))}
+        for path in found:
+            self.settler.see(path, now)
+        self.settler.keep_only(found)
+        self._readings = {path: reading for path, reading in self._readings.items() if path in found}
+        self._odd = {path: text for path, text in self._odd.items() if os.path.lexists(path)}
+
+    def look(self, path: Path, sealed: bool, now: float) -> None:
+        """Something happened to a path in the inbox or in a dropped folder."""
+        for drop in self._drops_at(path, now):
+            self.settler.see(drop, now, sealed)
+
+    def look_at_stranger(self, path: Path, sealed: bool, now: float) -> None:
+        """A file that a user put straight into queued/ is a drop, too."""
+        if _is_stranger(path):
+            self.settler.see(path, now, sealed)
+
+    def step(self, now: float) -> None:
+        """Take in what settled."""
+        for path in self.settler.ready(now, BATCH):
+            self._take_in(path)
+
+    def take_apart(self, ticket: Ticket) -> None:
+        """Make the jobs of a picture or a list, each under a name of its own, so that doing it again adds nothing."""
+        reading = read_drop(ticket.path, self._outcomes.shown(ticket.path), self._job_bytes)
+        if reading.error:
+            self._outcomes.fail(ticket, reading.error)
+            return
+        for number, (text, job) in enumerate(reading.jobs, start=1):
+            own_id = ticket.id if len(reading.jobs) == 1 else f"{ticket.id}-{number:04}"
+            added = self._spool.add(own_id, text, self._planner.priority(job))
+            if added is not None:
+                self._queue.enter(added, job)
+        self._spool.sync()
+        self._spool.finish(ticket)
+
+    def problems(self, now: float) -> Iterator[tuple[str, str]]:
+        """What is wrong and where: pairs of a sentence and a path."""
+        for path, text in self._odd.items():
+            yield text, self._outcomes.shown(path)
+        for path, awaited in self.settler.pending(now, longer_than=60.0):
+            yield awaited, self._outcomes.shown(path)
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def _drops(self, folder: Path, now: float) -> Iterator[Path]:
+        """The drops in a folder of the inbox, and in folders dropped there."""
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return
+        for entry in entries:
+            yield from self._drops_at(Path(entry.path), now)
+
+    def _drops_at(self, path: Path, now: float) -> Iterator[Path]:
+        if is_ignored(path.name) or (path.parent == self._root.inbox and path.name in (*STATES, "PAUSE")):
+            return
+        if path.is_dir() and not path.is_symlink():
+            self._watch.add(path, now, top=self._root.inbox)
+            yield from self._drops(path, now)
+        elif not is_regular(path):
+            if os.path.lexists(path):
+                self._leave_alone(path, "is no regular file, so it is left alone")
+        elif path.suffix.lower() not in KINDS:
+            self._leave_alone(path, f"is left alone: the inbox takes {', '.join(KINDS)} and folders of these")
+        else:
+            yield path
+
+    def _leave_alone(self, path: Path, why: str) -> None:
+        if path not in self._odd:
+            self._odd[path] = why
+            events.warning("drop.left_alone", path=path, reason=why)
+
+    def _proof(self, path: Path) -> Proof:
+        """A drop that reads well is complete; one that does not may still be growing."""
+        try:
+            reading = self._readings[path] = read_drop(path, self._outcomes.shown(path), self._job_bytes)
+        except OSError:
+            return "unknown"
+        return "complete" if reading.jobs else "unknown"
+
+    # -- taking in -------------------------------------------------------------------------------------------------
+
+    def _take_in(self, path: Path) -> None:
+        """A settled drop: into the queue, or into failed/ with its error."""
+        try:
+            reading = self._read_again(path)
+            if reading.error:
+                self._outcomes.reject(path, self._stem(path), reading.error)
+            elif path.suffix.lower() == ".toml":
+                job = reading.jobs[0][1]
+                ticket = self._spool.accept(path, self._stem(path), self._planner.priority(job))
+                self._queue.enter(ticket, job, reading.signature)
+            else:
+                self.take_apart(self._spool.set_aside(path, self._stem(path)))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._leave_alone(path, f"cannot be taken in: {error.strerror or error}")
+        self._remove_if_empty(path.parent)
+
+    def _read_again(self, path: Path) -> Reading:
+        reading = self._readings.pop(path, None)
+        if reading is None or reading.signature != Signature.of(path):
+            return read_drop(path, self._outcomes.shown(path), self._job_bytes)
+        return reading
+
+    def _stem(self, path: Path) -> str:
+        """`set/a.toml` is job set-a."""
+        if path.parent == self._root.state_folder("queued"):
+            return path.stem
+        return "-".join(path.relative_to(self._root.inbox).with_suffix("").parts)
+
+    def _remove_if_empty(self, folder: Path) -> None:
+        """A dropped folder goes when its last drop was taken."""
+        while folder.parent.is_relative_to(self._root.inbox) and folder.name not in STATES:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _is_stranger(path: Path) -> bool:
+    is_named_by_us = parse_queued(path.name) is not None
+    return path.suffix == ".toml" and not is_named_by_us and not is_ignored(path.name) and is_regular(path)
