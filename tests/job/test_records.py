@@ -1,0 +1,226 @@
+"""Records of other programs: read as they mean it, and what cannot be made again is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invokeai_daemon.errors import JobError
+from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks, split_parameters
+from tests.strict_toml.values import values
+
+SD_METADATA: dict[str, Any] = {
+    "model": "stable diffusion",
+    "model_id": "stable-diffusion-1.5",
+    "model_hash": "cc6c",
+    "app_id": "invoke-ai/InvokeAI",
+    "app_version": "2.3.5.post2",
+    "image": {
+        "prompt": [{"prompt": "a lighthouse at dusk [blurry]", "weight": 1.0}],
+        "steps": 30,
+        "cfg_scale": 7.5,
+        "threshold": 0.0,
+        "perlin": 0.0,
+        "height": 512,
+        "width": 512,
+        "seed": 3357757885,
+        "hires_fix": False,
+        "h_symmetry_time_pct": None,
+        "v_symmetry_time_pct": None,
+        "facetool": "gfpgan",
+        "facetool_strength": 0.0,
+        "upscale": None,
+        "init_mask": None,
+        "postprocessing": None,
+        "sampler": "k_euler_a",
+        "variations": [],
+        "type": "txt2img",
+    },
+}
+INVOKEAI: dict[str, Any] = {
+    "generation_mode": "txt2img",
+    "positive_prompt": "a lighthouse at dusk",
+    "negative_prompt": "blurry",
+    "width": 1024,
+    "height": 768,
+    "seed": 2894612345,
+    "rand_device": "cpu",
+    "cfg_scale": 5.5,
+    "cfg_rescale_multiplier": 0,
+    "steps": 30,
+    "scheduler": "dpmpp_3m_k",
+    "model": {"key": "6da2", "hash": "blake3:ce3f", "name": "Juggernaut", "base": "sd-1", "type": "main"},
+    "loras": [],
+    "app_version": "6.9.0",
+}
+A1111 = """a lighthouse at dusk,
+two lines
+Negative prompt: blurry,
+dark
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 965400086, Size: 512x640, \
+Model hash: 45dee52b1f, Model: "odd, name", Version: v1.9.4"""
+LIGHTHOUSE = {"prompt": "a lighthouse at dusk", "negative_prompt": "blurry"}
+
+
+def record(**chunks: Any) -> Record:
+    """The record of JSON or text chunks; `sd_metadata` stands for the keyword sd-metadata."""
+    texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in chunks.items()}
+    found = record_of_chunks({name.replace("sd_", "sd-"): text for name, text in texts.items()}, "drop.png")
+    assert found is not None
+    return found
+
+
+def problems(found: Record) -> list[str]:
+    return [str(problem) for problem in found.problems]
+
+
+def test_sd_metadata_of_2_3_becomes_a_job() -> None:
+    found = record(sd_metadata=SD_METADATA)
+    assert found.writer == "invokeai-2"
+    assert found.job == {
+        **LIGHTHOUSE,
+        "model": "stable-diffusion-1.5",
+        "width": 512,
+        "height": 512,
+        "steps": 30,
+        "cfg_scale": 7.5,
+        "seed": 3357757885,
+        "scheduler": "euler_a",
+    }
+    assert parse_job(job_of_record(found).encode(), "f").seed == 3357757885
+
+
+def test_weighted_sub_prompts_are_joined_as_2_3_joined_them() -> None:
+    image = {**SD_METADATA["image"], "prompt": [{"prompt": "cat", "weight": 0.25}, {"prompt": "dog", "weight": 0.75}]}
+    assert record(sd_metadata={**SD_METADATA, "image": image}).job["prompt"] == "cat:0.25,dog:0.75"
+
+
+def test_dream_is_read_where_sd_metadata_is_missing() -> None:
+    dream = '"a lighthouse at dusk [blurry]" -s 30 -S 1 -W 512 -H 512 -C 7.5 -A k_lms # model_id=sd'
+    assert record(Dream=dream).job == {
+        **LIGHTHOUSE,
+        "steps": 30,
+        "seed": 1,
+        "width": 512,
+        "height": 512,
+        "cfg_scale": 7.5,
+        "scheduler": "k_lms",
+        "model": "sd",
+    }
+
+
+def test_metadata_of_invokeai_3_and_later_becomes_a_job() -> None:
+    assert record(invokeai_metadata=INVOKEAI).job == {
+        **LIGHTHOUSE,
+        "model": "Juggernaut",
+        "width": 1024,
+        "height": 768,
+        "steps": 30,
+        "cfg_scale": 5.5,
+        "seed": 2894612345,
+        "scheduler": "dpmpp_3m_k",
+    }
+
+
+def test_the_model_of_invokeai_3_0_has_other_keys() -> None:
+    old = {**INVOKEAI, "model": {"model_name": "sd15", "base_model": "sd-1", "model_type": "main"}}
+    assert record(invokeai_metadata=old).job["model"] == "sd15"
+
+
+def test_the_text_of_a1111_becomes_a_job() -> None:
+    found = record(parameters=A1111)
+    assert found.job == {
+        "prompt": "a lighthouse at dusk,\ntwo lines",
+        "negative_prompt": "blurry,\ndark",
+        "model": "odd, name",
+        "width": 512,
+        "height": 640,
+        "steps": 20,
+        "cfg_scale": 7.0,
+        "seed": 965400086,
+        "scheduler": "dpmpp_2m_k",
+    }
+    assert found.problems == ()
+
+
+def test_a_prompt_alone_is_a_text_of_a1111_too() -> None:
+    assert split_parameters("a cat: sitting") == ("a cat: sitting", "", {})
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"loras": [{"model": {"name": "ink"}, "weight": 0.8}]}, "loras: The picture was made with LoRAs, which is"),
+        ({"generation_mode": "sdxl_img2img"}, 'generation_mode: The picture was made with the mode "sdxl_img2img"'),
+        ({"clip_skip": 2}, "clip_skip: The picture was made with clip skip"),
+        ({"scheduler": "dpm_fancy"}, 'scheduler: "dpm_fancy" is no scheduler that is known here.'),
+        ({"width": 770}, "width: 770 is not a multiple of 8. Use 768 or 776."),
+        ({"seed": "42"}, 'seed: "42" is not a whole number.'),
+        ({"cfg_scale": float("nan")}, "cfg_scale: nan is not a finite number."),
+    ],
+)
+def test_what_cannot_be_made_again_is_named(extra: dict[str, Any], told: str) -> None:
+    found = record(invokeai_metadata={**INVOKEAI, **extra})
+    assert [problem for problem in problems(found) if problem.startswith(told)]
+    with pytest.raises(JobError, match=r"^drop\.png: "):
+        job_of_record(found)
+
+
+def test_loras_and_upscaling_of_a1111_are_named() -> None:
+    text = A1111.replace("dusk,", "dusk <lora:ink:0.8>,").replace("Version", "Hires upscale: 2, Version")
+    found = record(parameters=text)
+    assert problems(found) == [
+        'prompt: The picture was made with the LoRA "ink", which is not supported yet.',
+        "Hires upscale: The picture was made with the high resolution fix, which is not supported yet.",
+    ]
+
+
+def test_variations_of_2_3_are_named() -> None:
+    image = {**SD_METADATA["image"], "variations": [{"seed": 1, "weight": 0.1}], "type": "img2img"}
+    assert [problem.split(":")[0] for problem in problems(record(sd_metadata={**SD_METADATA, "image": image}))] == [
+        "image.type",
+        "image.variations",
+    ]
+
+
+def test_the_most_telling_chunk_counts() -> None:
+    own = {"model": {"name": "demo"}, "image": {"prompt": "ours"}, "meta": {}}
+    assert record(parameters=A1111, invokeai_metadata=INVOKEAI, Dream="a cat").writer == "invokeai"
+    assert record(parameters=A1111, invokeai_daemon=own).writer == "invokeai-daemon"
+
+
+def test_a_damaged_record_is_one_problem() -> None:
+    assert problems(record(invokeai_metadata="{")) == [
+        "The invokeai record is damaged: JSONDecodeError: Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)."
+    ]
+    assert "KeyError: 'positive_prompt'" in problems(record(invokeai_metadata={}))[0]
+    assert "damaged: RecursionError" in problems(record(sd_metadata="[" * 100_000))[0]
+
+
+def test_a_record_cannot_smuggle_other_keys_into_a_job() -> None:
+    image = {"prompt": "", "negative_prompt": "", "width": 64, "height": 64, "steps": 1, "cfg_scale": 1.0}
+    own = {"model": {"name": "demo"}, "image": {**image, "scheduler": "euler", "seed": 1}}
+    found = record(invokeai_daemon={**own, "meta": {"priority": 1000, "x-a": 1, "meta": {"b": 2}}})
+    carried = {key: value for key, value in found.job.items() if key in ("priority", "x-a", "meta")}
+    assert carried == {"x-a": 1, "meta": {"b": 2}}
+
+
+@given(
+    st.sampled_from(["invokeai_daemon", "invokeai_metadata", "sd-metadata"]),
+    st.dictionaries(st.sampled_from(sorted({*INVOKEAI, *SD_METADATA, "meta"})), values, max_size=6),
+    st.dictionaries(st.sampled_from(sorted({*INVOKEAI, *SD_METADATA["image"]})), values, max_size=6),
+)
+@settings(deadline=None, max_examples=200)
+def test_records_of_any_shape_become_a_job_or_problems(name: str, extra: dict[str, Any], image: dict[str, Any]) -> None:
+    whole = {**(SD_METADATA if name == "sd-metadata" else INVOKEAI), **extra}
+    whole["image"] = {**SD_METADATA["image"], **image}
+    found = record_of_chunks({name: json.dumps(whole)}, "drop.png")
+    assert found is not None
+    if not found.problems:
+        parse_job(job_of_record(found).encode(), "f")

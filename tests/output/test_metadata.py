@@ -1,0 +1,144 @@
+"""Metadata: what is written into a picture makes the same plan again, for us and for the programs around us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from invokeai_daemon import __version__
+from invokeai_daemon.errors import JobError
+from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.plan_job import resolve
+from invokeai_daemon.job.records import job_of_record, record_of_chunks
+from invokeai_daemon.output.metadata import chunks, read_record, versions
+from invokeai_daemon.output.png import encode
+from invokeai_daemon.settings import LimitSettings
+from tests.job.strategies import plans, texts
+
+IMAGE = Image(2, 42, "a red circle", "blurry, dark", 64, 96, 20, 7.5, "dpmpp_2m_k")
+PLAN = Plan(
+    "cat",
+    ModelRef("demo", "/home/me/models/demo", "sd-1", hash="blake3:0123"),
+    (IMAGE,),
+    meta={"x-mood": "calm", "meta": {"a": 1}},
+)
+
+
+def write(path: Path, texts: dict[str, str]) -> Path:
+    path.write_bytes(encode(np.zeros((8, 8, 3), np.uint8), texts, 1))
+    return path
+
+
+def planned_again(text: str) -> Plan:
+    job = parse_job(text.encode(), "again.toml")
+    return resolve(
+        job,
+        "again",
+        PLAN.model,
+        model_defaults={},
+        settings_defaults={"steps": 999, "negative_prompt": "not asked for"},
+        base="sd-1",
+        draw_seed=lambda: 0,
+        file_name="{number}",
+        limits=LimitSettings(max_pixels=2**31),
+    )
+
+
+@given(plans(), st.sampled_from(["all", "invokeai_daemon", "invokeai_metadata", "parameters"]), st.data())
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_picture_makes_the_same_plan_again(tmp_path: Path, plan: Plan, kept: str, data: st.DataObject) -> None:
+    image = data.draw(st.sampled_from(plan.images))
+    written = chunks(plan, image, versions())
+    if kept != "all":
+        written = {kept: written[kept]}
+    record = read_record(write(tmp_path / "a.png", written))
+    if kept == "parameters" and not _says_itself(record.data, image):
+        return  # A1111's text cannot say every prompt: it has no quoting
+    again = planned_again(job_of_record(record)).images
+    assert [_values(one) for one in again] == [_values(image)]
+    assert record.job["model"] == plan.model.name
+
+
+def _values(image: Image) -> dict[str, Any]:
+    return {key: value for key, value in vars(image).items() if key != "number"}
+
+
+def _says_itself(data: dict[str, Any], image: Image) -> bool:
+    return (data.get("prompt"), data.get("negative_prompt")) == (image.prompt, image.negative_prompt)
+
+
+def test_the_own_record_carries_what_the_user_wrote(tmp_path: Path) -> None:
+    record = read_record(write(tmp_path / "a.png", chunks(PLAN, IMAGE, {"torch": "2.10"})))
+    assert record.writer == "invokeai-daemon"
+    assert planned_again(job_of_record(record)).meta == PLAN.meta
+    assert record.data["versions"] == {"torch": "2.10"}
+    assert record.data["job"] == "cat"
+
+
+def test_a_picture_tells_nobody_where_the_model_lies() -> None:
+    assert "/home/me" not in "".join(chunks(PLAN, IMAGE, versions()).values())
+
+
+def test_invokeai_gets_its_core_metadata() -> None:
+    assert json.loads(chunks(PLAN, IMAGE, {})["invokeai_metadata"]) == {
+        "generation_mode": "txt2img",
+        "positive_prompt": "a red circle",
+        "negative_prompt": "blurry, dark",
+        "width": 64,
+        "height": 96,
+        "seed": 42,
+        "rand_device": "cpu",
+        "cfg_scale": 7.5,
+        "steps": 20,
+        "scheduler": "dpmpp_2m_k",
+        "model": {"key": "blake3:0123", "hash": "blake3:0123", "name": "demo", "base": "sd-1", "type": "main"},
+        "app_version": f"invokeai-daemon {__version__}",
+    }
+
+
+def test_a1111_gets_its_text() -> None:
+    assert chunks(PLAN, IMAGE, {})["parameters"] == (
+        "a red circle\nNegative prompt: blurry, dark\n"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x96, Model: demo, "
+        f"Version: invokeai-daemon {__version__}"
+    )
+
+
+def test_a_sha256_is_written_as_a1111_shortens_it_and_odd_names_are_quoted() -> None:
+    plan = Plan("cat", ModelRef("a, b", "/m", "sd-1", hash="sha256:45dee52b1fcc00"), (IMAGE,))
+    assert 'Model hash: 45dee52b1f, Model: "a, b", ' in chunks(plan, IMAGE, {})["parameters"]
+
+
+def test_the_chunks_every_reader_needs_are_plain_ascii_for_any_prompt() -> None:
+    odd = Image(1, 1, "猫 \U0001f600", "é", 64, 64, 1, 1.0, "euler")
+    written = chunks(Plan("a", PLAN.model, (odd,)), odd, {})
+    assert written["invokeai_metadata"].isascii()
+    assert written["invokeai_daemon"].isascii()
+
+
+def test_a_picture_without_records_says_so(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="does not say how it was made"):
+        read_record(write(tmp_path / "a.png", {"Software": "a camera"}))
+
+
+def test_the_versions_are_those_of_the_packages() -> None:
+    import diffusers
+
+    assert versions()["diffusers"] == diffusers.__version__
+    assert versions()["invokeai-daemon"] == __version__
+
+
+@given(st.sampled_from(["invokeai_daemon", "invokeai_metadata", "sd-metadata", "Dream", "parameters"]), texts)
+@settings(deadline=None, max_examples=150)
+def test_any_text_in_a_chunk_is_a_record_with_a_job_or_with_problems(keyword: str, text: str) -> None:
+    record = record_of_chunks({keyword: text}, "a.png")
+    assert record is not None
+    if not record.problems:
+        parse_job(job_of_record(record).encode(), "a.toml")
