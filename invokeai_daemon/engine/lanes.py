@@ -1,0 +1,117 @@
+"""Lanes: images in progress. A lane is all that one image needs between two steps; the loop knows nothing else.
+
+Made by the renderer when an image starts, advanced by `denoise.py`, read by `decode.py`. What a later mode adds (an
+initial image, a mask, control images) is state of the lane; the loop stays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.prompts import Encoded
+from invokeai_daemon.engine.schedulers import step_arguments
+from invokeai_daemon.errors import RenderError
+from invokeai_daemon.job.plan import Image
+
+
+@dataclass(eq=False)
+class Lane:
+    """One image between two steps."""
+
+    image: Image
+    pipeline: Pipeline
+    #: [1, channels, height / 8, width / 8], float32.
+    latents: Tensor
+    #: diffusers' scheduler, this lane's own: it remembers the steps done.
+    scheduler: Any
+    #: What `scheduler.step` takes besides tensors, such as the generator that drew the first noise and draws on.
+    step_arguments: dict[str, Any]
+    #: Rows of conditioning: the negative prompt's, unless guidance is off, then the prompt's. [1 or 2, tokens, width]
+    conditioning: Tensor
+    #: True for an image that must share no forward with others.
+    alone: bool = False
+    warnings: list[str] = field(default_factory=list)
+    #: Evaluations of the UNet that are done.
+    index: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that the lane takes in a forward."""
+        return len(self.conditioning)
+
+    @property
+    def is_done(self) -> bool:
+        return self.index >= len(self.scheduler.timesteps)
+
+    @property
+    def timestep(self) -> Tensor:
+        return self.scheduler.timesteps[self.index]  # type: ignore[no-any-return]
+
+    @property
+    def step(self) -> int:
+        """Steps that are done, 0 … image.steps; second-order schedulers evaluate the UNet twice for one."""
+        return self.index * self.image.steps // len(self.scheduler.timesteps)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Lanes with equal groups can share a forward."""
+        return self.pipeline, tuple(self.latents.shape), self if self.alone else None
+
+    def model_input(self) -> Tensor:
+        """The latents as the UNet takes them, [rows, channels, h, w]."""
+        scaled = self.scheduler.scale_model_input(self.latents, self.timestep)
+        return torch.cat([scaled] * self.rows)
+
+    def advance(self, prediction: Tensor) -> None:
+        """One step, from what the UNet says about this lane's rows, [rows, channels, h, w] in float32."""
+        if self.rows > 1:
+            negative, positive = prediction.chunk(2)
+            prediction = negative + self.image.cfg_scale * (positive - negative)
+        stepped = self.scheduler.step(prediction, self.timestep, self.latents, **self.step_arguments, return_dict=False)
+        self.latents = stepped[0]
+        self.index += 1
+
+
+def texts_of(image: Image) -> list[str]:
+    """The texts whose conditioning the image needs, in the order of its rows."""
+    # Guidance of exactly 1 gives the prompt's own prediction, so the negative prompt's row is left out.
+    return [image.prompt] if image.cfg_scale == 1 else [image.negative_prompt, image.prompt]
+
+
+def start_lanes(pipeline: Pipeline, images: Sequence[Image]) -> list[Lane]:
+    """A lane for each image; their prompts are encoded together. Raises RenderError."""
+    encoded = pipeline.prompts.encode(text for image in images for text in texts_of(image))
+    return [start_lane(pipeline, image, encoded) for image in images]
+
+
+def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], alone: bool = False) -> Lane:
+    """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
+    if pipeline.unet.config.in_channels != pipeline.latent_channels:
+        raise RenderError(
+            f'model "{pipeline.model.name}" takes {pipeline.unet.config.in_channels} channels: it fills masked parts '
+            "of pictures and cannot make a picture from text alone. Choose another model."
+        )
+    scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
+    generator = torch.Generator("cpu").manual_seed(image.seed)
+    noise = torch.randn(pipeline.latent_shape(image.width, image.height), generator=generator)
+    texts = texts_of(image)
+    return Lane(
+        image=image,
+        pipeline=pipeline,
+        latents=noise.to(pipeline.device) * scheduler.init_noise_sigma,
+        scheduler=scheduler,
+        step_arguments=step_arguments(scheduler, generator),
+        conditioning=torch.stack([encoded[text].rows for text in texts]),
+        alone=alone,
+        warnings=[_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut],
+    )
+
+
+def _cut_warning(cut: str) -> str:
+    return f'the prompt is longer than the model reads; this part had no effect: "{cut}"'

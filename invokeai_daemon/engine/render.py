@@ -1,0 +1,307 @@
+"""Render: the loop over lanes. Waiting images become lanes, lanes step together, finished lanes become pictures.
+
+Called by the renderer process, which feeds it tickets and passes its events on. Knows no pipes and no protocol.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakSet
+
+import torch
+
+from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
+from invokeai_daemon.engine.decode import Picture, decode, decode_limit
+from invokeai_daemon.engine.denoise import denoise_step, lane_limit
+from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
+from invokeai_daemon.engine.pipelines import Pipeline, Pipelines
+from invokeai_daemon.engine.stages import Stage
+from invokeai_daemon.errors import DaemonError, ModelMissing, OutOfMemory, RenderError
+from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.output.metadata import chunks, versions
+from invokeai_daemon.output.png import encode
+from invokeai_daemon.output.results import Results
+from invokeai_daemon.settings import Settings
+
+#: Seconds between two `step` events.
+STEP_EVENT_INTERVAL = 0.25
+#: Seconds that a stop waits for pictures that are already denoised.
+STOP_PATIENCE = 20.0
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class PoisonedDeviceError(RenderError):
+    """The accelerator reported an error after which nothing it computes can be trusted; the process must end."""
+
+
+@dataclass(eq=False)
+class Rendering:
+    """One image from its lane to its file."""
+
+    work: Work
+    lane: Lane
+    #: Monotonic seconds.
+    started: float = field(default_factory=time.monotonic)
+    picture: Picture | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.work.ticket.is_cancelled
+
+
+class Renderer:
+    """All that is being rendered on one device. `say` gets the events and may be called from several threads."""
+
+    def __init__(self, settings: Settings, device: torch.device, cores: int, say: Say) -> None:
+        self.settings, self.say = settings, say
+        self.pipelines = Pipelines(settings.render, device, cores)
+        self.backlog = Backlog()
+        self.running: list[Rendering] = []
+        self._tickets: WeakSet[Ticket] = WeakSet()
+        #: Held while a picture appears, so that none does after a cancellation was confirmed.
+        self._appearing = threading.Lock()
+        #: Lanes that may share a forward, per size; memory that ran out lowers it.
+        self._limits: dict[tuple[Pipeline, int, int], int] = {}
+        self._versions = {**versions(), "device": _device_name(device)}
+        self._last_step_event = 0.0
+        #: Set by a stage that met a `PoisonedDeviceError`.
+        self._poison: PoisonedDeviceError | None = None
+        self._publishing: Stage[Rendering] = Stage("publish", self._publish)
+        self._decoding: Stage[Rendering] = Stage(
+            "decode", self._decode, lambda one: one.lane.group, lambda one: decode_limit(one.lane)
+        )
+
+    # What the process asks for
+
+    def add(self, ticket: Ticket, images: Sequence[Image], alone: bool) -> None:
+        self._tickets.add(ticket)
+        self.backlog.add(ticket, images, alone)
+
+    def cancel(self, job_id: str) -> None:
+        """Forget the images of a job; after this none of them appears."""
+        with self._appearing:
+            for ticket in self._tickets:
+                ticket.is_cancelled |= ticket.plan.job_id == job_id
+        self.backlog.drop_cancelled()
+        self.running = [one for one in self.running if not one.is_cancelled]
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.running and not len(self.backlog)
+
+    def turn(self) -> None:
+        """Let waiting images join, then do one denoise step. Raises PoisonedDeviceError."""
+        if self._poison is not None:
+            raise self._poison
+        self._fill()
+        if self.running:
+            self._step(self._together())
+
+    def finish(self) -> None:
+        """Publish what is denoised, in bounded time; the rest is abandoned and nothing of it is on disk."""
+        if self._decoding.drain(STOP_PATIENCE):
+            self._publishing.drain(STOP_PATIENCE)
+
+    # Waiting images become lanes
+
+    def _fill(self) -> None:
+        taken: list[Work] = []
+        while (work := self._next_work(taken)) is not None:
+            if self._has_pipeline(work):
+                taken.append(work)
+        if taken:
+            self._start(taken)
+
+    def _has_pipeline(self, work: Work) -> bool:
+        """Load the image's model if need be. False when the image failed with it."""
+        try:
+            self._pipeline(work.ticket.plan.model)
+        except Exception as error:  # noqa: BLE001  the boundary of one image
+            self._fail(work, error)
+            return False
+        return True
+
+    def _next_work(self, taken: Sequence[Work]) -> Work | None:
+        leading = self._leading([*(one.work for one in self.running), *taken])
+        if leading is not None and self._count(leading, taken) >= self._limit(leading):
+            return None
+        return self.backlog.take(leading, lambda work: self.pipelines.has(work.ticket.plan.model))
+
+    @staticmethod
+    def _leading(works: Sequence[Work]) -> Work | None:
+        """The image whose group is denoised next: the most urgent, then the first to come."""
+        return min(works, key=lambda work: (-work.priority, work.arrival), default=None)
+
+    def _count(self, leading: Work, taken: Sequence[Work]) -> int:
+        works = [*(one.work for one in self.running), *taken]
+        return sum(work.group == leading.group for work in works)
+
+    def _limit(self, work: Work) -> int:
+        pipeline = self.pipelines.peek(work.ticket.plan.model)
+        if pipeline is None or work.alone:
+            return 1
+        key = pipeline, work.image.width, work.image.height
+        if key not in self._limits:
+            self._limits[key] = lane_limit(*key, self.settings.render.max_lanes)
+        return self._limits[key]
+
+    def _start(self, taken: Sequence[Work]) -> None:
+        """Give images of one model their lanes. An image that cannot start fails alone."""
+        try:
+            pipeline = self._pipeline(taken[0].ticket.plan.model)
+            encoded = pipeline.prompts.encode(text for work in taken for text in texts_of(work.image))
+        except Exception as error:  # noqa: BLE001  the boundary of these images
+            for work in taken:
+                self._fail(work, error)
+            return
+        for work in taken:
+            try:
+                self.running.append(Rendering(work, start_lane(pipeline, work.image, encoded, work.alone)))
+            except Exception as error:  # noqa: BLE001  the boundary of one image
+                self._fail(work, error)
+
+    def _pipeline(self, model: ModelRef) -> Pipeline:
+        started, was_loaded = time.monotonic(), self.pipelines.has(model)
+        in_use = {one.lane.pipeline for one in self.running}
+        pipeline = self.pipelines.get(model, in_use, lambda: self.say({"event": "loading", "model": model.name}))
+        if not was_loaded:
+            seconds = round(time.monotonic() - started, 3)
+            self.say({"event": "loaded", "model": model.name, "seconds": seconds})
+        return pipeline
+
+    # Lanes are denoised
+
+    def _together(self) -> list[Rendering]:
+        leading = self._leading([one.work for one in self.running])
+        assert leading is not None
+        group = next(one.lane.group for one in self.running if one.work is leading)
+        return [one for one in self.running if one.lane.group == group][: self._limit(leading)]
+
+    def _step(self, together: list[Rendering]) -> None:
+        try:
+            failed = denoise_step([one.lane for one in together])
+        except Exception as error:  # noqa: BLE001  the boundary of these images
+            self._handle_failed_forward(together, error)
+            return
+        for one in together:
+            if one.lane in failed:
+                self.running.remove(one)
+                self._fail(one.work, failed[one.lane])
+            elif one.lane.is_done:
+                self.running.remove(one)
+                self._decoding.put(one)
+        self._tell_step(together[0])
+
+    def _handle_failed_forward(self, together: list[Rendering], error: Exception) -> None:
+        """Out of memory: fewer lanes from now on. Anything else: a forward for each finds the image at fault."""
+        _raise_if_poisoned(error)
+        lane = together[0].lane
+        if len(together) > 1 and _is_out_of_memory(error):
+            self._limits[lane.pipeline, lane.image.width, lane.image.height] = len(together) // 2
+            self.pipelines.give_up_others({one.lane.pipeline for one in self.running})
+        elif len(together) > 1:
+            for one in together:
+                one.lane.alone = True
+        elif not (_is_out_of_memory(error) and self.pipelines.give_up_others({lane.pipeline})):
+            self.running.remove(together[0])
+            self._fail(together[0].work, error)
+
+    def _tell_step(self, one: Rendering) -> None:
+        now = time.monotonic()
+        if now - self._last_step_event < STEP_EVENT_INTERVAL:
+            return
+        self._last_step_event = now
+        place = {"job": one.work.ticket.plan.job_id, "image": one.work.image.number}
+        self.say({"event": "step", **place, "step": one.lane.step, "steps": one.work.image.steps})
+
+    # Finished lanes become pictures: the decoding thread, then the publishing thread
+
+    def _decode(self, done: list[Rendering]) -> None:
+        wanted = [one for one in done if not one.is_cancelled]
+        try:
+            pictures = decode([one.lane for one in wanted]) if wanted else []
+        except Exception as error:  # noqa: BLE001  the boundary of these images
+            if len(wanted) == 1:
+                self._fail(wanted[0].work, error)
+            else:
+                for one in wanted:
+                    self._decode([one])
+            return
+        for one, picture in zip(wanted, pictures, strict=True):
+            one.picture = picture
+            self._publishing.put(one)
+
+    def _publish(self, done: list[Rendering]) -> None:
+        for one in done:
+            try:
+                self._publish_one(one, one.work.ticket.plan, one.work.image)
+            except Exception as error:  # noqa: BLE001  the boundary of one image
+                self._fail(one.work, error)
+
+    def _publish_one(self, one: Rendering, plan: Plan, image: Image) -> None:
+        assert one.picture is not None
+        png = encode(one.picture.pixels, chunks(plan, image, self._versions), self.settings.output.png_compression)
+        with self._appearing:
+            if one.is_cancelled:
+                return
+            file = Results(one.work.ticket.folder).publish(plan, image, png)
+            self.say(
+                {
+                    "event": "published",
+                    "job": plan.job_id,
+                    "image": image.number,
+                    "file": file,
+                    "seed": image.seed,
+                    "seconds": round(time.monotonic() - one.started, 3),
+                    "warnings": one.picture.warnings,
+                }
+            )
+
+    def _fail(self, work: Work, error: Exception) -> None:
+        """One image failed; the others go on. From the denoising thread a poisoned device is raised, else kept."""
+        try:
+            _raise_if_poisoned(error)
+        except PoisonedDeviceError as poison:
+            self._poison = poison
+            return
+        if work.ticket.is_cancelled:
+            return
+        sentence, is_temporary = _explained(error)
+        place = {"job": work.ticket.plan.job_id, "image": work.image.number}
+        self.say({"event": "image_failed", **place, "error": sentence, "temporary": is_temporary})
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU allocator has no exception class of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)) or "can't allocate memory" in str(
+        error
+    )
+
+
+def _raise_if_poisoned(error: Exception) -> None:
+    if isinstance(error, torch.AcceleratorError) and not _is_out_of_memory(error):
+        raise PoisonedDeviceError(f"the device failed and the renderer starts anew: {error}") from error
+
+
+def _explained(error: Exception) -> tuple[str, bool]:
+    """The error as a sentence for the user, and whether trying again may help."""
+    if _is_out_of_memory(error):
+        return (
+            "The device has too little memory for this image. Ask for a smaller size, lower [render] cache_gb, or "
+            f"close other programs that use the device. ({str(error).splitlines()[0]})",
+            True,
+        )
+    if isinstance(error, OSError):
+        return f"The picture could not be written: {error}", True
+    if isinstance(error, DaemonError):
+        return str(error), isinstance(error, ModelMissing)
+    return f"The image could not be rendered: {type(error).__name__}: {error}", False
