@@ -1,0 +1,477 @@
+"""The registry is a file that people edit: what they wrote stays, what they broke is named, what vanished is kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.models.registry import Entry, Registry
+from invokeai_daemon.root import Root
+from tests.models.test_identify import folder_at
+
+
+@pytest.fixture
+def registry(root: Root) -> Registry:
+    return Registry(root)
+
+
+def entry(root: Root, name: str = "cat", /, **changes: object) -> Entry:
+    """A converted model whose folder and source are there."""
+    folder = root.models / "sd-1" / "main" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    source = root.autoimport / "main" / f"{name}.safetensors"
+    source.touch()
+    values = {
+        "name": name,
+        "path": str(folder),
+        "format": "diffusers",
+        "type": "main",
+        "base": "sd-1",
+        "variant": "normal",
+        "prediction_type": "epsilon",
+        "hash": f"blake3:{name.encode().hex():0<64}",
+        "source": str(source),
+    }
+    return Entry(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def write(registry: Registry, text: str) -> None:
+    registry.file.write_text(text)
+
+
+# Reading
+
+
+def test_a_registry_without_a_file_is_empty(registry: Registry) -> None:
+    assert (registry.models(), registry.problems, registry.get("cat")) == ([], (), None)
+
+
+def test_what_is_added_is_read_back_as_it_was(registry: Registry, root: Root) -> None:
+    added = entry(root, default_settings={"width": 64, "cfg_scale": 7.5}, trigger_phrases=("a cat", "k: v"))
+    assert registry.add(added) == "cat"
+    assert Registry(root).models() == [added]
+
+
+def test_an_entry_as_json_has_the_keys_that_scripts_rely_on(root: Root) -> None:
+    keys = {"name", "type", "base", "format", "variant", "prediction_type", "path", "source", "hash", "status"}
+    assert keys <= entry(root).as_json().keys()
+
+
+def test_paths_inside_the_root_are_written_relative_and_others_absolute(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    registry.add(entry(root, "dog", path="/elsewhere/dog", source="/elsewhere/dog.ckpt"))
+    text = registry.file.read_text()
+    assert "path: models/sd-1/main/cat\n" in text
+    assert "path: /elsewhere/dog\n" in text
+    dog = registry.get("dog")
+    assert dog is not None
+    assert (dog.path, dog.source) == ("/elsewhere/dog", "/elsewhere/dog.ckpt")
+
+
+def test_a_change_by_hand_is_seen_at_the_next_look(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    write(registry, registry.file.read_text().replace("cat:", "tom:", 1))
+    assert [model.name for model in registry.models()] == ["tom"]
+
+
+def test_names_that_yaml_takes_for_other_things_stay_names(registry: Registry, root: Root) -> None:
+    names = ["no", "1.10", "null", "0x10", "2024-01-01", "~", "größe: ß", "- dash", "#hash", "[x]", "a 'b' \"c\""]
+    for name in names:
+        assert registry.add(entry(root, "x", name=name, source="", hash="")) == name
+    assert [model.name for model in Registry(root).models()] == names
+    for name in names:
+        registry.update(name, description=f"about {name}")
+        assert registry.find(name).description == f"about {name}"
+    for name in names:
+        registry.remove(name)
+    assert registry.models() == []
+
+
+# Status
+
+
+def test_a_vanished_path_makes_an_entry_missing_and_its_return_makes_it_ok(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    before = registry.file.read_bytes()
+    folder = root.models / "sd-1" / "main" / "cat"
+    folder.rename(folder.with_name("away"))
+    (model,) = registry.models()
+    assert model.status == "missing"
+    assert str(folder) in model.reason
+    folder.with_name("away").rename(folder)
+    assert registry.models()[0].status == "ok"
+    assert registry.file.read_bytes() == before
+
+
+def test_an_unknown_or_rejected_file_keeps_its_verdict(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, path="", status="rejected", reason="the pickle asks for os.system"))
+    (model,) = Registry(root).models()
+    assert (model.status, model.reason) == ("rejected", "the pickle asks for os.system")
+
+
+# Finding
+
+
+@pytest.mark.parametrize(
+    "text", ["cat-one", "CAT-One", "cat-o", "blake3:6361742d6f6e65", "6361742d6f6e65", " cat-one "]
+)
+def test_a_model_is_found_by_name_beginning_or_hash(registry: Registry, root: Root, text: str) -> None:
+    for name in ("cat-one", "cat-two", "dog"):
+        registry.add(entry(root, name))
+    assert registry.find(text).name == "cat-one"
+
+
+def test_a_whole_name_counts_more_than_the_beginning_of_a_longer_one(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, "cat-two"))
+    registry.add(entry(root, "cat"))
+    assert registry.find("cat").name == "cat"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cta-one", 'No model is called "cta-one". Did you mean "cat-one"?'),
+        ("cat", '"cat" fits several models: cat-one, cat-two. Write more of the name.'),
+        ("zebra", "Known are cat-one, cat-two."),
+        ("", "No model is called"),
+        ("6361", "No model is called"),
+    ],
+)
+def test_what_is_not_found_names_what_is_near(registry: Registry, root: Root, text: str, says: str) -> None:
+    for name in ("cat-one", "cat-two"):
+        registry.add(entry(root, name))
+    with pytest.raises(ModelMissing) as caught:
+        registry.find(text)
+    assert says in str(caught.value)
+
+
+def test_an_empty_registry_says_how_to_get_a_model(registry: Registry) -> None:
+    with pytest.raises(ModelMissing, match=r"No model is registered\. Drop one into autoimport/"):
+        registry.find("cat")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"status": "rejected", "reason": "it is cut off"}, "it is cut off"),
+        ({"path": "/gone"}, "/gone is not there"),
+        ({"type": "lora"}, "cat is a lora; a job needs a main model"),
+    ],
+)
+def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
+    registry: Registry, root: Root, changes: dict[str, str], says: str
+) -> None:
+    registry.add(entry(root, **changes))
+    assert registry.find("cat").name == "cat"
+    with pytest.raises(ModelMissing, match=says):
+        registry.usable("cat")
+
+
+def test_an_ordinary_model_is_usable(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    assert registry.usable("ca").name == "cat"
+
+
+# Adding
+
+
+def test_a_taken_name_gets_a_number(registry: Registry, root: Root) -> None:
+    names = [registry.add(entry(root, f"{n}", name=name)) for n, name in enumerate(["cat", "cat", "Cat", "cat-2"])]
+    assert names == ["cat", "cat-2", "Cat-3", "cat-2-2"]
+
+
+def test_the_same_source_is_the_same_model_and_the_users_words_stay(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, default_settings={"width": 512, "steps": 20}))
+    text = registry.file.read_text().replace("description: ''", "description: my favourite  # really")
+    write(registry, text.replace("width: 512", "width: 640") + "  rating: 5\n")
+    name = registry.add(entry(root, hash="blake3:" + "f" * 64, default_settings={"width": 512, "cfg_scale": 5.0}))
+    (model,) = registry.models()
+    assert name == "cat"
+    assert model.hash == "blake3:" + "f" * 64
+    assert model.description == "my favourite"
+    assert model.default_settings == {"width": 640, "steps": 20, "cfg_scale": 5.0}
+    assert "# really" in registry.file.read_text()
+    assert "rating: 5" in registry.file.read_text()
+
+
+def test_a_renamed_stanza_is_still_the_model_of_its_source(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    write(registry, registry.file.read_text().replace("cat:", "tom:", 1))
+    assert registry.add(entry(root)) == "tom"
+    assert [model.name for model in registry.models()] == ["tom"]
+
+
+def test_a_moved_source_keeps_its_entry(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    source = root.autoimport / "main" / "cat.safetensors"
+    moved = source.rename(root.autoimport / "moved.safetensors")
+    assert registry.add(entry(root, "moved", hash=entry(root).hash, source=str(moved))) != "cat"
+    registry.remove("moved")
+    source.unlink()
+    assert registry.add(entry(root, "moved", hash=registry.find("cat").hash, source=str(moved))) == "cat"
+    assert [model.source for model in registry.models()] == [str(moved)]
+
+
+def test_a_verdict_is_replaced_when_a_better_file_comes(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, path="", hash="", status="rejected", reason="it is cut off"))
+    registry.add(entry(root))
+    (model,) = registry.models()
+    assert (model.status, model.reason) == ("ok", "")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\n", "__metadata__", "a\nb: c", "\x1b[2J"])
+def test_a_name_that_cannot_be_one_is_made_fit(registry: Registry, root: Root, name: str) -> None:
+    given = registry.add(entry(root, "x", name=name))
+    assert given.isprintable() and given.strip()
+    assert [model.name for model in Registry(root).models()] == [given]
+
+
+# Editing by hand and by program
+
+BY_HAND = """\
+# My models.   Hands off!
+
+cat:                # the first
+  path: 'models/sd-1/main/cat'   # quoted
+  base: sd-1
+  type: main
+  mine: {a: 1, b: [2, 3]}
+
+# about dogs
+dog:
+  description: |
+    two
+    lines
+  type: main
+  base: sd-1
+  path:   models/sd-1/main/dog
+# the end
+"""
+
+
+def test_everything_that_is_not_changed_keeps_every_byte(registry: Registry, root: Root) -> None:
+    write(registry, BY_HAND)
+    registry.add(entry(root, "bird"))
+    assert registry.file.read_text().startswith(BY_HAND)
+    registry.update("dog", hash="blake3:" + "0" * 64)
+    text = registry.file.read_text()
+    assert text.startswith(BY_HAND[: BY_HAND.index("dog:")])
+    assert "    two\n    lines\n" in text
+    assert "# the end\n" in text
+    registry.remove("bird")
+    registry.remove("dog")
+    remaining = registry.file.read_text()
+    assert remaining.startswith(BY_HAND[: BY_HAND.index("dog:")])
+    assert "# the end" in remaining
+    assert "blake3" not in remaining
+
+
+def test_a_changed_stanza_keeps_its_comments_order_and_own_keys(registry: Registry) -> None:
+    write(registry, BY_HAND)
+    registry.update("cat", description="purrs", type="main")
+    text = registry.file.read_text()
+    for kept in (
+        "cat:                # the first\n",
+        "path: 'models/sd-1/main/cat'   # quoted\n",
+        "mine: {a: 1, b: [2, 3]}",
+    ):
+        assert kept in text
+    assert text.index("path:") < text.index("base:") < text.index("mine:") < text.index("description: purrs")
+
+
+def test_a_file_without_a_last_newline_is_continued_on_a_new_line(registry: Registry, root: Root) -> None:
+    write(registry, "cat:\n  path: x")
+    registry.add(entry(root, "dog"))
+    assert [model.name for model in registry.models()] == ["cat", "dog"]
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(registry: Registry, root: Root) -> None:
+    registry.file.write_bytes(b"\xef\xbb\xbfcat:\r\n  path: x\r\n  description: d\r\n")
+    assert registry.find("cat").description == "d"
+    registry.add(entry(root, "dog"))
+    assert [model.name for model in registry.models()] == ["cat", "dog"]
+
+
+def test_the_state_before_a_change_is_kept(registry: Registry, root: Root) -> None:
+    write(registry, BY_HAND)
+    registry.remove("cat")
+    assert (root.configs / "models.yaml.bak").read_text() == BY_HAND
+
+
+def test_update_and_remove_of_what_is_not_there_say_so(registry: Registry) -> None:
+    with pytest.raises(ModelMissing):
+        registry.update("cat", description="x")
+    with pytest.raises(ModelMissing):
+        registry.remove("cat")
+
+
+def test_update_knows_its_fields(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    with pytest.raises(TypeError, match="colour"):
+        registry.update("cat", colour="red")
+
+
+def test_a_field_set_to_nothing_leaves_the_file(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, reason="prediction_type is taken for granted"))
+    assert registry.update("cat", reason="").reason == ""
+    assert "reason" not in registry.file.read_text()
+
+
+# Broken files
+
+
+@pytest.mark.parametrize(
+    ("stanza", "says"),
+    [
+        ("bad: 5\n", "a model has keys and values below its name"),
+        ("bad:\n", "a model has keys and values below its name"),
+        ("bad:\n  path: a\n  path: b\n", "the key 'path' occurs twice"),
+        ("bad:\n  path: &x a\n  source: *x\n", "an alias"),
+        ("bad:\n  path: !!python/object:os.system a\n", "the tag"),
+        ("bad:\n  ? [a]\n  : b\n", "a name must be plain text"),
+        ("good:\n  path: x\n", "the name occurs twice"),
+        ("bad:\n  a: " + "[" * 30 + "]" * 30 + "\n", "nested deeper"),
+    ],
+)
+def test_one_bad_stanza_is_named_with_its_line_and_hides_no_other(registry: Registry, stanza: str, says: str) -> None:
+    write(registry, f"good:\n  path: a\n{stanza}last:\n  path: c\n")
+    assert [model.name for model in registry.models()] == ["good", "last"]
+    (problem,) = registry.problems
+    assert says in problem.message
+    assert problem.line is not None and problem.line >= 3
+
+
+def test_a_value_of_the_wrong_type_is_named_and_the_entry_kept(registry: Registry) -> None:
+    write(registry, "cat:\n  path: x\n  base: 5\n  status: fine\n")
+    assert [model.name for model in registry.models()] == ["cat"]
+    assert [problem.line for problem in registry.problems] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["cat: [", "\t\tcat:", "- a\n- b\n", "just text", "a: 1\n b: 2\n", "cat: " + "[" * 5000]
+)
+def test_a_file_that_is_no_yaml_keeps_the_last_good_entries_and_is_not_overwritten(
+    registry: Registry, root: Root, text: str
+) -> None:
+    registry.add(entry(root))
+    assert registry.models()
+    write(registry, text)
+    assert [model.name for model in registry.models()] == ["cat"]
+    assert registry.problems
+    with pytest.raises(ModelError, match="nothing was changed"):
+        registry.add(entry(root, "dog"))
+    assert registry.file.read_text() == text
+
+
+def test_a_file_that_is_not_utf_8_is_named_with_its_line(registry: Registry) -> None:
+    registry.file.write_bytes(b"cat:\n  description: caf\xe9\n")
+    assert registry.models() == []
+    assert registry.problems[0].line == 2
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(registry: Registry) -> None:
+    levels = "\n".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))
+    write(registry, f"cat:\n  l0: &l0 [x]\n{levels}\n")
+    start = time.process_time()
+    assert registry.models() == []
+    assert time.process_time() - start < 1
+
+
+# Files of InvokeAI
+
+
+def test_stanzas_of_invokeai_2_are_understood(registry: Registry, root: Root) -> None:
+    folder_at(root.models / "converted_ckpts" / "my-model")
+    write(
+        registry,
+        """\
+my-model:
+  description: converted
+  format: diffusers
+  path: models/converted_ckpts/my-model
+  vae: {repo_id: stabilityai/sd-vae-ft-mse}
+  default: true
+my-ckpt:
+  description: not converted
+  format: ckpt
+  weights: models/ldm/model.ckpt
+  config: configs/stable-diffusion/v1-inference.yaml
+  width: 512
+  height: 640
+hub-model:
+  description: only a name
+  format: diffusers
+  repo_id: runwayml/stable-diffusion-v1-5
+""",
+    )
+    model, ckpt, hub = registry.models()
+    assert (model.type, model.base, model.variant, model.status) == ("main", "sd-1", "normal", "ok")
+    assert (ckpt.format, ckpt.status) == ("checkpoint", "unknown")
+    assert ckpt.default_settings == {"width": 512, "height": 640}
+    assert "autoimport/" in ckpt.reason
+    assert (hub.status, "runwayml" in hub.reason) == ("missing", True)
+    assert registry.problems == ()
+
+
+def test_stanzas_of_invokeai_3_are_understood_by_their_keys(registry: Registry, root: Root) -> None:
+    folder_at(root.models / "cat")
+    stanza = "sd-1/main/my cat:\n  path: models/cat\n  format: diffusers\n  variant: normal\n"
+    write(registry, "__metadata__:\n  version: 3.0.0\n" + stanza)
+    (model,) = registry.models()
+    assert (model.name, model.base, model.type, model.status) == ("my cat", "sd-1", "main", "ok")
+    registry.update("my cat", description="purrs")
+    assert "sd-1/main/my cat:\n" in registry.file.read_text()
+    registry.remove("my cat")
+    assert registry.file.read_text() == "__metadata__:\n  version: 3.0.0\n"
+
+
+# Many, and at once
+
+
+def test_a_thousand_models_are_read_and_changed_quickly(registry: Registry, root: Root) -> None:
+    stanza = (
+        "model-{0}:\n  description: number {0}\n  type: main\n  base: sd-1\n  format: diffusers\n  path: models/m{0}\n"
+    )
+    write(registry, "".join(stanza.format(number) for number in range(1000)))
+    start = time.process_time()
+    assert len(registry.models()) == 1000
+    assert time.process_time() - start < 1.0
+    start = time.process_time()
+    registry.add(entry(root))
+    assert time.process_time() - start < 3.0
+
+
+def test_two_writers_at_once_lose_nothing(root: Root) -> None:
+    entries = [entry(root, f"cat-{number}") for number in range(20)]
+
+    def add(some: list[Entry]) -> None:
+        registry = Registry(root)
+        for one in some:
+            registry.add(one)
+
+    writers = [threading.Thread(target=add, args=(entries[part::4],)) for part in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert {model.name for model in Registry(root).models()} == {one.name for one in entries}
+
+
+def test_a_power_cut_leaves_the_old_file_or_the_new_one(
+    registry: Registry, root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.add(entry(root))
+    before = registry.file.read_text()
+
+    def fail(*_: object) -> None:
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="power cut"):
+        registry.add(entry(root, "dog"))
+    assert registry.file.read_text() == before
+    assert [path.name for path in root.configs.iterdir() if path.name.startswith(".tmp")] == []
