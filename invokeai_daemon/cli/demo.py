@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -15,7 +16,7 @@ import click
 
 from invokeai_daemon import files
 from invokeai_daemon.cli import snapshot
-from invokeai_daemon.cli.follow import report, show, stages
+from invokeai_daemon.cli.follow import POLL_SECONDS, report, show, stages
 from invokeai_daemon.cli.init import make_root
 from invokeai_daemon.cli.submit import drop
 from invokeai_daemon.errors import DaemonError
@@ -50,6 +51,7 @@ def demo(directory: Path) -> int:
     make_root(root)
     click.echo(f"The root: {root.path}")
     with running_daemon(root) as child:
+        show(_while_it_runs(_starting(root, child), child, root))
         drop_model(root)
         job = drop(root, "red-circle", ".toml", JOB.encode()).stem
         click.echo(f"Dropped {CHECKPOINT} into autoimport/main/ and {job}.toml into inbox/")
@@ -63,12 +65,18 @@ def demo(directory: Path) -> int:
 @contextmanager
 def running_daemon(root: Root) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon that serves the root as a child of this process, its log in `.state/`; stopped at the end."""
+    signal.signal(signal.SIGTERM, _interrupt)
     with (root.state / LOG).open("ab") as log:
         child = _start(root, log)
         try:
             yield child
         finally:
             _stop(child)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A SIGTERM ends the demo like Ctrl-C does: with its daemon."""
+    raise KeyboardInterrupt
 
 
 def _start(root: Root, log: BinaryIO) -> subprocess.Popen[bytes]:
@@ -86,12 +94,19 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+def _starting(root: Root, child: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Until the daemon has looked at its folders: then what is dropped is noticed at once."""
+    while snapshot.take(root, time.time())["pid"] != child.pid:
+        yield "starting the daemon"
+        time.sleep(POLL_SECONDS)
+
+
 def drop_model(root: Root) -> None:
     """Copy the bundled checkpoint as a user would, its sidecar first. A second demo finds it there."""
     for name in (SIDECAR, CHECKPOINT):
         target = root.autoimport / "main" / name
         if not target.exists():
-            files.publish(target, (DATA / name).read_bytes())
+            files.write_atomically(target, (DATA / name).read_bytes())
 
 
 def _while_it_runs(words: Iterator[str], child: subprocess.Popen[bytes], root: Root) -> Iterator[str]:

@@ -71,6 +71,6 @@ def command_of(record: Record) -> str:
 def text_of(record: Record) -> str:
     """The record for people: the file, who wrote it, and the keys of a job."""
     width = max(map(len, record.job), default=0)
-    keys = [f"  {key.ljust(width)}  {value}" for key, value in record.job.items()]
+    keys = [f"  {key.ljust(width)}  {value}".rstrip() for key, value in record.job.items()]
     problems = [f"  note: {problem}" for problem in record.problems]
     return "\n".join([f"{record.where} (written by {record.writer})", *keys, *problems])

@@ -81,8 +81,8 @@ def _queue(snapshot: dict[str, Any]) -> Line:
     jobs, images = snapshot["jobs"], snapshot["images"]
     counted = [state for state in ("new", "queued", "running", "done") if jobs[state] or state == "queued"]
     parts = [f"{jobs[state]} {state}" for state in counted]
-    if images.get("pending"):
-        parts.append(f"{images['pending']} images to do")
+    if pending := images.get("pending"):
+        parts.append(f"{pending} image{'s' if pending > 1 else ''} to do")
     return Line("jobs", ", ".join(parts))
 
 

@@ -113,8 +113,9 @@ def _explained(spool: Spool, state: str) -> list[dict[str, Any]]:
 
 
 def changed(ticket: Ticket) -> float:
+    """When a job came into its state: a rename changes this time of a file, and not the one of its content."""
     try:
-        return ticket.path.stat().st_mtime
+        return ticket.path.stat().st_ctime
     except FileNotFoundError:
         return 0.0
 

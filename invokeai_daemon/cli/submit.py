@@ -12,7 +12,7 @@ import click
 
 from invokeai_daemon.cli.options import with_root
 from invokeai_daemon.cli.roots import shown
-from invokeai_daemon.files import publish
+from invokeai_daemon.files import write_atomically
 from invokeai_daemon.root import Root
 from invokeai_daemon.spool.names import numbered, safe_id
 from invokeai_daemon.spool.spool import DROP_SUFFIXES, Spool
@@ -102,9 +102,19 @@ def drop(root: Root, stem: str, suffix: str, raw: bytes) -> Path:
     wanted = safe_id(stem)
     for job_id in chain([wanted], (numbered(wanted, number) for number in count(2))):
         path = root.inbox / f"{job_id}{suffix}"
-        if not _taken(root, job_id) and publish(path, raw):
+        if not _taken(root, job_id) and _reserve(path):
+            write_atomically(path, raw)
             return path
     raise AssertionError("numbers do not end")
+
+
+def _reserve(path: Path) -> bool:
+    """Take a name by an empty file; the rename that follows is what the daemon notices at once."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _taken(root: Root, job_id: str) -> bool:

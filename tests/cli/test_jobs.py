@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -48,9 +47,7 @@ def test_the_list_as_json_names_state_file_and_reason(program: Program, spool: R
 
 def test_only_the_last_done_jobs_are_listed_unless_all_are_asked_for(program: Program, root: Root) -> None:
     for number in range(30):
-        path = root.state_folder("done") / f"job-{number:02}.toml"
-        path.write_text("")
-        os.utime(path, (number, number))
+        (root.state_folder("done") / f"job-{number:02}.toml").write_text("")
     few = program("jobs", "list").stdout.split()
     assert "job-29" in few and "job-10" in few and "job-09" not in few
     assert program("jobs", "list", "--all").stdout.count("job-") == 30
