@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from invokeai_daemon.models.convert.layout import Rename, Shapes, conv, count, has, linear, norm, width
+from invokeai_daemon.models.convert.layout import Rename, Shapes, conv, count, has, linear, norm, norm_groups, width
 
 #: Stable Diffusion 1 splits every attention into this many heads, whatever the width. diffusers reads the number of
 #: heads of such a model from `attention_head_dim`, a misnomer that it keeps for the sake of old configs.
@@ -79,7 +79,7 @@ class UNet:
             "freq_shift": 0,
             "mid_block_scale_factor": 1,
             "norm_eps": 1e-05,
-            "norm_num_groups": 32,
+            "norm_num_groups": norm_groups(self.widths[0]),
         }
 
     def renames(self) -> Iterator[Rename]:

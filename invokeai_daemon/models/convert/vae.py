@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from invokeai_daemon.models.convert.layout import Rename, Shapes, conv, count, linear, norm, width
+from invokeai_daemon.models.convert.layout import Rename, Shapes, conv, count, linear, norm, norm_groups, width
 
 #: Latents times this have about unit deviation. No tensor tells it; every model of the family keeps to it.
 SCALING_FACTOR = 0.18215
@@ -57,7 +57,7 @@ class Vae:
             "up_block_types": ["UpDecoderBlock2D"] * len(self.widths),
             "layers_per_block": self.depth,
             "act_fn": "silu",
-            "norm_num_groups": 32,
+            "norm_num_groups": norm_groups(self.widths[0]),
             "sample_size": 512,
             "scaling_factor": SCALING_FACTOR,
         }
