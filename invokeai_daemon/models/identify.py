@@ -6,6 +6,7 @@ what facts cannot; it does not overrule what a conversion depends on. Never impo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,20 @@ NOTHING = Identity("unknown", "unknown", "unknown")
 _PIPELINES = {"StableDiffusionPipeline": {4}, "StableDiffusionInpaintPipeline": {9, 4}}
 
 
+class UnsupportedModel(UnknownModel):
+    """The family is recognised, but this version cannot import it yet."""
+
+    def __init__(self, message: str, identity: Identity, nearest: Iterable[tuple[str, str]]) -> None:
+        self.identity = identity
+        super().__init__(message, nearest)
+
+
 def identify(model: Header | Path, sidecar: Sidecar | None = None, hint: str | None = None) -> Identity:
     """What a model is. `hint` is a type ("main", "lora", …) that the folder it lies in suggests; it only settles ties.
 
-    Raises UnknownModel (with `nearest`) for what is of no supported family, AmbiguousModel for what fits several,
-    UnreadableModel and UnsafeModel like `read_header`.
+    Raises UnsupportedModel (with `identity`) for a family that is recognised but cannot be imported yet, UnknownModel
+    (with `nearest`) for what is of no known family, AmbiguousModel for what fits several, UnreadableModel and
+    UnsafeModel like `read_header`.
     """
     where = str(model.path if isinstance(model, Header) else model)
     facts = _facts(model)
@@ -35,9 +45,10 @@ def identify(model: Header | Path, sidecar: Sidecar | None = None, hint: str | N
     identity = recognised(family, facts, sidecar)
     if not family.supported:
         reason = f"it is {family.name}; this kind is not supported yet"
-        raise UnknownModel(f"{where}: {reason} ({'; '.join(identity.evidence)}).", [(family.title, reason)])
+        evidence = "; ".join(identity.evidence)
+        raise UnsupportedModel(f"{where}: {reason} ({evidence}).", identity, [(family.title, reason)])
     if facts.layout == "folder":
-        _check_folder(where, facts)
+        _check_folder(where, facts, identity)
     return identity
 
 
@@ -48,21 +59,14 @@ def judge(model: Header | Path, sidecar: Sidecar | None = None, hint: str | None
     """
     try:
         return Verdict("ok", identify(model, sidecar, hint))
+    except UnsupportedModel as error:
+        return Verdict("unknown", error.identity, str(error), error.nearest)
     except UnknownModel as error:
-        return Verdict("unknown", _best_guess(model, sidecar, hint), str(error), error.nearest)
+        return Verdict("unknown", NOTHING, str(error), error.nearest)
     except AmbiguousModel as error:
         return Verdict("unknown", NOTHING, str(error), tuple((name, "it fits as well") for name in error.candidates))
     except ModelError as error:
         return Verdict("rejected", NOTHING, str(error))
-
-
-def _best_guess(model: Header | Path, sidecar: Sidecar | None, hint: str | None) -> Identity:
-    """The identity of a model whose family is recognised; nothing otherwise."""
-    facts = _facts(model)
-    try:
-        return recognised(_family("", facts, sidecar, hint), facts, sidecar)
-    except ModelError:
-        return NOTHING
 
 
 def _facts(model: Header | Path) -> Facts:
@@ -171,11 +175,12 @@ def _variant(family: Family, facts: Facts) -> str | None:
     return family.variants.get(facts.in_channels or 0)
 
 
-def _check_folder(where: str, facts: Facts) -> None:
+def _check_folder(where: str, facts: Facts, identity: Identity) -> None:
     """A supported family in a folder is rendered by its usual pipeline and has its weights as safetensors."""
     if facts.in_channels not in _PIPELINES.get(facts.pipeline, ()):
         why = f"model_index.json names the pipeline {facts.pipeline or '?'}"
-        raise UnknownModel(f"{where}: {why}; only {' and '.join(_PIPELINES)} are supported yet.", [("sd-1 main", why)])
+        supported = " and ".join(_PIPELINES)
+        raise UnsupportedModel(f"{where}: {why}; only {supported} are supported yet.", identity, [("sd-1 main", why)])
     for part in ("unet", "vae", "text_encoder"):
         folder = Path(where) / part
         if not any(folder.glob("*.safetensors")):

@@ -131,12 +131,16 @@ class Registry:
         """Register a model; returns its name, which gets a number when it is taken.
 
         An entry from the same source is replaced, keeping its name and the user's own keys and words; so is one with
-        the same hash whose source is gone (the file was moved or renamed). Raises ModelError when the file is broken.
+        the same hash whose source is gone (the file was moved or renamed). A verdict on a source that was replaced by a
+        bad file leaves the model that was converted from it before as it is, but for its reason.
+        Raises ModelError when the file is broken.
         """
         with self._editing() as document:
             old = self._same(entry)
             name = old.name if old else _free_name(entry.name, self._entries)
-            if old:
+            if old and entry.status != "ok" and _is_converted(old):
+                entry = replace(old, reason=f"its source was replaced, and the new file cannot be used: {entry.reason}")
+            elif old:
                 entry = replace(
                     entry,
                     description=old.description or entry.description,
@@ -371,6 +375,11 @@ def _as_seen(entry: Entry) -> Entry:
         variant=entry.variant or known.variant,
         prediction_type=entry.prediction_type or known.prediction_type,
     )
+
+
+def _is_converted(entry: Entry) -> bool:
+    """Whether it can be used without its source."""
+    return entry.path != entry.source and _checked(entry).status == "ok"
 
 
 def _checked(entry: Entry) -> Entry:

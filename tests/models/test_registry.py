@@ -223,6 +223,19 @@ def test_a_verdict_is_replaced_when_a_better_file_comes(registry: Registry, root
     assert (model.status, model.reason) == ("ok", "")
 
 
+def test_a_bad_file_in_the_place_of_a_good_one_leaves_the_converted_model_usable(
+    registry: Registry, root: Root
+) -> None:
+    good = entry(root)
+    registry.add(good)
+    registry.add(entry(root, path=good.source, hash="", status="rejected", reason="it is cut off"))
+    model = registry.usable("cat")
+    assert (model.path, model.hash) == (good.path, good.hash)
+    assert "the new file cannot be used: it is cut off" in model.reason
+    registry.add(good)
+    assert registry.usable("cat").reason == ""
+
+
 @pytest.mark.parametrize("name", ["", " ", "\n", "__metadata__", "a\nb: c", "\x1b[2J"])
 def test_a_name_that_cannot_be_one_is_made_fit(registry: Registry, root: Root, name: str) -> None:
     given = registry.add(entry(root, "x", name=name))
