@@ -25,7 +25,7 @@ from invokeai_daemon.models.convert import convert_model, read_marker
 from invokeai_daemon.models.convert.copying import content_hash
 from invokeai_daemon.models.convert.families import family_of
 from invokeai_daemon.models.header import Header, read_header
-from invokeai_daemon.models.identify import NOTHING, identify
+from invokeai_daemon.models.identify import NOTHING, UnsupportedModel, identify
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
@@ -129,6 +129,9 @@ class Import:
         """The event that ends the order: `imported`, or a `verdict`. Never raises: this is where faults end."""
         try:
             return self._outcome()
+        except UnsupportedModel as error:
+            self.identity = error.identity
+            return self._verdict("unknown", str(error), error.nearest)
         except UnknownModel as error:
             return self._verdict("unknown", str(error), error.nearest)
         except AmbiguousModel as error:
