@@ -35,7 +35,7 @@ def service() -> None:
 
 @service.command()
 @system_option
-@click.option("--user", "account", metavar="NAME", help="The account that a --system daemon runs as.")
+@click.option("--account", metavar="NAME", help="Who a --system daemon runs as (default: you).")
 @with_root
 def show(root: Root, system: bool, account: str | None) -> None:
     """Print the unit that `install` would write."""
@@ -44,7 +44,7 @@ def show(root: Root, system: bool, account: str | None) -> None:
 
 @service.command()
 @system_option
-@click.option("--user", "account", metavar="NAME", help="The account that a --system daemon runs as.")
+@click.option("--account", metavar="NAME", help="Who a --system daemon runs as (default: you).")
 @click.option("--no-start", is_flag=True, help="Write the unit only.")
 @with_root
 def install(root: Root, system: bool, account: str | None, no_start: bool) -> None:

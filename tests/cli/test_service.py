@@ -49,7 +49,7 @@ def test_unusable_settings_make_no_unit(program: Program, root: Root) -> None:
 
 
 def test_a_unit_of_the_machine_names_its_account_and_may_write_the_root_alone(program: Program, root: Root) -> None:
-    text = program("service", "show", "--system", "--user", "painter").stdout
+    text = program("service", "show", "--system", "--account", "painter").stdout
     assert "User=painter\n" in text
     assert "ProtectSystem=strict\n" in text
     assert f"ReadWritePaths={root.path}\n" in text
