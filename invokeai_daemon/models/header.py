@@ -197,17 +197,6 @@ def _safetensors_header_length(path: Path, descriptor: int, size: int) -> int:
     return length
 
 
-def safetensors_data_end(path: Path, descriptor: int, size: int) -> int:
-    """Where the file has to end by its header. Raises UnreadableModel when the header is broken or cut off."""
-    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
-    if 8 + length > size:
-        return 8 + length
-    content = _parse_json(path, os.pread(descriptor, length, 8))
-    content.pop("__metadata__", None)
-    tensors = (_safetensors_tensor(path, name, entry, 8 + length) for name, entry in content.items())
-    return max((tensor.file_offset + tensor.nbytes for tensor in tensors), default=8 + length)
-
-
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         content = json.loads(raw, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)

@@ -7,7 +7,7 @@ touches the lines of one stanza only, through ruamel, so that comments, order, q
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,8 +225,3 @@ def _changed(stanza: str, value: dict[str, Any]) -> str:
         elif name not in inner or inner[name] != item:
             inner[name] = item
     return _dumped(content)
-
-
-def keys_of(document: Document) -> Iterator[str]:
-    """The names of all stanzas."""
-    return (stanza.name for stanza in document.stanzas)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,15 @@ import pytest
 import safetensors.numpy
 
 from invokeai_daemon.models.settled import proof
-from tests.models.build import dictionary, pickle_of, tensor, torch_entries, write_safetensors, write_zip
+from tests.models.build import (
+    dictionary,
+    pickle_of,
+    tensor,
+    torch_entries,
+    write_raw_safetensors,
+    write_safetensors,
+    write_zip,
+)
 
 
 @pytest.fixture(params=["safetensors", "ckpt"])
@@ -81,6 +90,16 @@ def test_a_file_whose_room_is_only_reserved_is_not_proven(tmp_path: Path) -> Non
         pytest.skip("this file system keeps no holes")
     assert found.state == "unknown"
     assert "holes" in found.reason
+
+
+def test_a_header_of_a_hundred_megabytes_costs_the_daemon_nothing(tmp_path: Path) -> None:
+    path = write_raw_safetensors(tmp_path / "cat.safetensors", b"{", 99_999_999, length=100_000_000)
+    tracemalloc.start()
+    found = proof(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.state == "unknown"
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize(
