@@ -13,6 +13,7 @@ from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.parse import job_of
+from invokeai_daemon.job.schedulers import SAMPLERS_23
 from invokeai_daemon.strict_toml import Document, dump_toml, nearest, show
 
 
@@ -125,6 +126,8 @@ def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
 
 def to_command(job: Mapping[str, Any]) -> str:
     """Job keys as a prompt command that `parse_command` reads back; a line break in a prompt becomes a space."""
+    if job.get("scheduler") is not None:
+        job = {**job, "scheduler": SAMPLERS_23.get(job["scheduler"], job["scheduler"])}
     positive, negative = (_one_line(job.get(key) or "") for key in ("prompt", "negative_prompt"))
     written = f"{positive} [{negative}]" if negative else positive
     extra = ""

@@ -79,7 +79,6 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "k_dpm_2_a": "kdpm_2_a",
         "k_dpmpp_2": "dpmpp_2m",
         "dpmpp_2": "dpmpp_2m",
-        "unipc_a": "unipc",
     }
 )
 #: The names that 2.3 itself knows, for command lines that go back to it.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.commands import SWITCHES, jobs_of_text, parse_command, split_negative, to_command
 from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.schedulers import canonical
 from tests.job.strategies import job_keys
 from tests.strict_toml.values import texts
 
@@ -152,7 +153,15 @@ def test_a_command_that_was_written_is_read_back(job: dict[str, Any]) -> None:
     expected = {key: _flat(value) for key, value in job.items() if (key, value) != ("negative_prompt", "")}
     line = to_command(job)
     assert "\n" not in line
-    assert {key: value for key, value in read(line).items() if (key, value) != ("negative_prompt", "")} == expected
+    found = read(line)
+    if "scheduler" in found:
+        found["scheduler"] = canonical(found["scheduler"])
+    assert {key: value for key, value in found.items() if (key, value) != ("negative_prompt", "")} == expected
+
+
+def test_a_command_speaks_as_2_3_did() -> None:
+    job = {"prompt": "a cat", "negative_prompt": "dog", "steps": 5, "scheduler": "euler_a", "model": "demo"}
+    assert to_command(job) == "a cat [dog] -s 5 -A k_euler_a # model_id=demo"
 
 
 def _flat(value: Any) -> Any:
