@@ -62,12 +62,10 @@ class Jobs:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """After a start: finish what a crash left half done, and resume running jobs. The folders are the truth."""
+        """After a start: finish what a crash left half done. The first scan resumes the running jobs."""
         self._spool.recover()
         for ticket in self._spool.set_aside_drops():
             self.arrivals.take_apart(ticket)
-        for ticket in self._spool.jobs("running"):
-            self._resume(ticket)
         self._spool.sync()
 
     def scan(self, now: float) -> None:
@@ -79,6 +77,10 @@ class Jobs:
         self.queue.scan(now)
         for active in list(self._board.jobs.values()):
             self._cancel_if_gone(active)
+        known = {*self._board.jobs, *(active.id for active in self._ended)}
+        for ticket in self._spool.jobs("running"):
+            if ticket.id not in known:
+                self._resume(ticket)
         self.outcomes.recount()
         self.last_scan = time.time()
 
@@ -127,6 +129,7 @@ class Jobs:
     def _claim(self, ticket: Ticket) -> tuple[Ticket, Plan] | None:
         job = self.queue.job_of(ticket)
         if job is None:
+            self.queue.skip(ticket)
             return None
         try:
             plan = self._plan(ticket, job)
@@ -139,6 +142,7 @@ class Jobs:
             return None
         except FileNotFoundError:
             self.queue.leave(ticket)
+            self.queue.skip(ticket)
             return None
         self.queue.leave(ticket)
         return running, plan

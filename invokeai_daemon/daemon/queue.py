@@ -87,6 +87,12 @@ class Queue:
         self.for_room.discard(ticket.id)
         self.waiting.pop(ticket.id, None)
 
+    def skip(self, ticket: Ticket) -> None:
+        """The head of the queue cannot be read now; it comes back when its file is heard of again, or with a scan."""
+        self._spool.touched(ticket.path)
+        if self._order and self._order[0] == (ticket.order, ticket.id):
+            heapq.heappop(self._order)
+
     def wait(self, ticket: Ticket, why: str, for_room: bool = False) -> None:
         """Let a job wait; `for_room` when nothing but room on the disk is missing."""
         waiting = self._spool.wait(ticket, why)
@@ -250,6 +256,9 @@ class Queue:
             self.fail(ticket, error)
         except FileNotFoundError:
             self.leave(ticket)
+        except BlockingIOError:
+            # Somebody writes to it: the end of that will be heard.
+            return None
         except OSError as error:
             self.leave(ticket)
             self._outcomes.fail(ticket, f"{shown} could not be read: {error.strerror or error}.\n")

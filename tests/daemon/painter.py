@@ -33,9 +33,7 @@ def png_of(plan: Plan, image: Image) -> bytes:
     colour = zlib.crc32(f"{image.prompt}{image.seed}".encode()).to_bytes(4, "big")[:3]
     rows = (b"\0" + colour * image.width) * image.height
     header = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 0)
-    texts = [
-        (b"iTXt", key.encode() + b"\0\0\0\0\0" + value.encode()) for key, value in chunks(plan, image, {}).items()
-    ]
+    texts = [(b"iTXt", key.encode() + b"\0\0\0\0\0" + value.encode()) for key, value in chunks(plan, image, {}).items()]
     pieces = [(b"IHDR", header), *texts, (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in pieces

@@ -25,7 +25,7 @@ with lock.held(Root(Path(sys.argv[1]))):
 
 
 @pytest.fixture
-def holder(root: Root) -> "subprocess.Popen[bytes]":
+def holder(root: Root) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(root.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -36,19 +36,19 @@ def holder(root: Root) -> "subprocess.Popen[bytes]":
     process.communicate()
 
 
-def test_a_second_daemon_is_refused_and_told_who_holds_the_root(root: Root, holder: "subprocess.Popen[bytes]") -> None:
+def test_a_second_daemon_is_refused_and_told_who_holds_the_root(root: Root, holder: subprocess.Popen[bytes]) -> None:
     with pytest.raises(RootInUse, match=f"process {holder.pid}") as refusal, lock.held(root):
         pass
     assert refusal.value.pid == holder.pid
 
 
-def test_deleting_the_lock_file_lets_nobody_in(root: Root, holder: "subprocess.Popen[bytes]") -> None:
+def test_deleting_the_lock_file_lets_nobody_in(root: Root, holder: subprocess.Popen[bytes]) -> None:
     root.lock_file.unlink()
     with pytest.raises(RootInUse), lock.held(root):
         pass
 
 
-def test_a_killed_daemon_leaves_no_stale_lock(root: Root, holder: "subprocess.Popen[bytes]") -> None:
+def test_a_killed_daemon_leaves_no_stale_lock(root: Root, holder: subprocess.Popen[bytes]) -> None:
     holder.kill()
     holder.wait()
     with lock.held(root):
