@@ -1,0 +1,84 @@
+"""Every scheduler gives the pictures that diffusers' own pipeline gives, also when lanes of all kinds share a forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.errors import RenderError
+from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.schedulers import BY_NAME, RENDERABLE
+from tests.engine.build import image
+from tests.engine.conftest import Pixels, difference, render
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, Image]:
+    return {
+        name: image(number, scheduler=name, steps=20, negative_prompt="blurred")
+        for number, name in enumerate(RENDERABLE, start=1)
+    }
+
+
+@pytest.fixture(scope="module")
+def ours(pipeline: Pipeline, images: dict[str, Image]) -> dict[str, Pixels]:
+    """The pictures of all schedulers, made together: 20 forwards, then 19 for those of second order."""
+    return dict(zip(images, render(pipeline, list(images.values())), strict=True))
+
+
+def render_plainly(plain: Any, wanted: Image) -> Pixels:
+    known = BY_NAME[wanted.scheduler]
+    assert known.class_name is not None
+    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.scheduler.config, **known.options)
+    picture = plain(
+        wanted.prompt,
+        negative_prompt=wanted.negative_prompt,
+        width=wanted.width,
+        height=wanted.height,
+        num_inference_steps=wanted.steps,
+        guidance_scale=wanted.cfg_scale,
+        generator=torch.Generator("cpu").manual_seed(wanted.seed),
+    ).images[0]
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize("name", RENDERABLE)
+def test_a_scheduler_gives_the_picture_of_diffusers(
+    name: str, plain: Any, images: dict[str, Image], ours: dict[str, Pixels]
+) -> None:
+    expected = render_plainly(plain, images[name])
+    assert expected.std() > 2, "the picture must show something for the comparison to say anything"
+    assert difference(ours[name], expected) <= 2
+
+
+def test_every_name_has_a_scheduler_of_its_own(ours: dict[str, Pixels]) -> None:
+    assert len({pixels.tobytes() for pixels in ours.values()}) == len(ours)
+
+
+def test_a_scheduler_belongs_to_one_lane(pipeline: Pipeline) -> None:
+    one, other = pipeline.schedulers.new("dpmpp_2m", 5), pipeline.schedulers.new("dpmpp_2m", 5)
+    sample = torch.ones(1, 4, 8, 8)
+    one.step(sample, one.timesteps[0], sample)
+    assert one.model_outputs[-1] is not None
+    assert other.model_outputs[-1] is None
+
+
+def test_a_name_that_cannot_be_rendered_is_an_error(pipeline: Pipeline) -> None:
+    with pytest.raises(RenderError, match='scheduler "er_sde" is not one that can be rendered'):
+        pipeline.schedulers.new("er_sde", 5)
+
+
+def test_steps_that_a_scheduler_cannot_make_are_an_error(pipeline: Pipeline) -> None:
+    with pytest.raises(RenderError, match='scheduler "lcm" cannot make 600 steps'):
+        pipeline.schedulers.new("lcm", 600)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_every_scheduler_manages_few_steps(pipeline: Pipeline, steps: int) -> None:
+    pictures = render(pipeline, [image(scheduler=name, steps=steps) for name in RENDERABLE])
+    assert all(picture.shape == (64, 64, 3) for picture in pictures)
