@@ -32,7 +32,7 @@ def program(root: Root, tmp_path: Path) -> Program:
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "invokeai_daemon", *map(str, arguments)]
-        settings = {"env": environment, "cwd": tmp_path, "timeout": 120} | options
+        settings = {"env": environment, "cwd": tmp_path, "timeout": 280} | options
         return subprocess.run(command, capture_output=True, text=True, check=False, **settings)  # type: ignore[call-overload, no-any-return]
 
     return run
