@@ -1,4 +1,4 @@
-"""Every scheduler gives the pictures that diffusers' own pipeline gives, also when lanes of all kinds share a forward."""
+"""Every scheduler gives the pictures of diffusers' own pipeline, also when lanes of all kinds share them."""
 
 from __future__ import annotations
 
