@@ -50,7 +50,7 @@ models = st.builds(
 @st.composite
 def plans(draw: st.DrawFn, prompts: st.SearchStrategy[str] = texts) -> Plan:
     """Plans as `resolve` makes them: images that differ in number and seed."""
-    common = {
+    common: dict[str, Any] = {
         "prompt": draw(prompts),
         "negative_prompt": draw(prompts),
         "width": draw(sizes),

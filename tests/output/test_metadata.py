@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from invokeai_daemon.job.records import job_of_record, record_of_chunks
 from invokeai_daemon.output.metadata import chunks, read_record, versions
 from invokeai_daemon.output.png import encode
 from invokeai_daemon.settings import LimitSettings
-from tests.job.strategies import plans, texts
+from tests.job.strategies import plans
+from tests.strict_toml.values import texts
 
 IMAGE = Image(2, 42, "a red circle", "blurry, dark", 64, 96, 20, 7.5, "dpmpp_2m_k")
 PLAN = Plan(
@@ -129,10 +133,19 @@ def test_a_picture_without_records_says_so(tmp_path: Path) -> None:
 
 
 def test_the_versions_are_those_of_the_packages() -> None:
-    import diffusers
-
-    assert versions()["diffusers"] == diffusers.__version__
+    package = importlib.util.find_spec("diffusers")
+    assert package is not None and package.origin is not None
+    assert f'__version__ = "{versions()["diffusers"]}"' in Path(package.origin).read_text()
     assert versions()["invokeai-daemon"] == __version__
+
+
+def test_reading_and_planning_load_no_heavy_package() -> None:
+    program = (
+        "import sys, invokeai_daemon.job.commands, invokeai_daemon.job.plan_job, invokeai_daemon.output.results as r;"
+        "r.versions(); print([name for name in ('torch', 'numpy', 'PIL', 'diffusers') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
 
 
 @given(st.sampled_from(["invokeai_daemon", "invokeai_metadata", "sd-metadata", "Dream", "parameters"]), texts)
