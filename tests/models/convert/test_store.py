@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from invokeai_daemon.errors import DiskFull, IncompleteModel, UnreadableModel
-from invokeai_daemon.models.convert import convert_model, folder_name, is_complete, read_marker
-from invokeai_daemon.models.convert import store
+from invokeai_daemon.models.convert import convert_model, folder_name, is_complete, read_marker, store
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.root import Root
 from tests.models.convert import small
@@ -67,7 +66,7 @@ def test_a_folder_of_the_user_s_own_is_left_alone(source: Path, root: Root) -> N
     (root.models / "sd-1/main/cat").mkdir(parents=True)
     (root.models / "sd-1/main/cat/mine.txt").write_text("mine")
     assert converted(source, root).name == "cat-2"
-    assert os.listdir(root.models / "sd-1/main/cat") == ["mine.txt"]
+    assert [path.name for path in (root.models / "sd-1/main/cat").iterdir()] == ["mine.txt"]
 
 
 def test_a_folder_that_lost_a_file_is_not_used_again(source: Path, root: Root) -> None:
@@ -110,7 +109,7 @@ def test_a_disk_that_fails_half_way_leaves_nothing(source: Path, root: Root, mon
     monkeypatch.setattr(os, "copy_file_range", full_after_the_first)
     with pytest.raises(OSError, match="No space left"):
         converted(source, root)
-    assert os.listdir(root.models / "sd-1/main") == []
+    assert not list((root.models / "sd-1/main").iterdir())
 
 
 def test_a_disk_without_room_is_said_before_anything_is_written(
@@ -119,7 +118,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
     monkeypatch.setattr(store, "SPARE_BYTES", 1 << 60)
     with pytest.raises(DiskFull, match=r"needs .* GB in .*, and .* GB are free"):
         converted(source, root)
-    assert os.listdir(root.models / "sd-1/main") == []
+    assert not list((root.models / "sd-1/main").iterdir())
 
 
 def test_a_file_that_changes_while_it_is_converted_is_not_taken(source: Path, root: Root) -> None:
@@ -128,7 +127,7 @@ def test_a_file_that_changes_while_it_is_converted_is_not_taken(source: Path, ro
 
     with pytest.raises(UnreadableModel, match="changed while it was converted"):
         convert_model(read_header(source), SD1, root, "cat", touch)
-    assert os.listdir(root.models / "sd-1/main") == []
+    assert not list((root.models / "sd-1/main").iterdir())
 
 
 def test_what_a_crash_left_is_removed_and_what_another_importer_works_on_is_not(source: Path, root: Root) -> None:
