@@ -18,14 +18,25 @@ from invokeai_daemon.root import STATES, Root
 
 HERE = Path(__file__).parent
 
+#: The daemon; with DIE_AT=rename:3 it is killed instead of its third call of os.rename.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from invokeai_daemon.daemon import logs
 from invokeai_daemon.daemon.run import Programs, serve
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
 logs.set_up("json")
+if "DIE_AT" in os.environ:
+    call, _, last = os.environ["DIE_AT"].partition(":")
+    real, count = getattr(os, call), 0
+    def dying(*arguments, **options):
+        global count
+        count += 1
+        if count == int(last):
+            os.kill(os.getpid(), 9)
+        return real(*arguments, **options)
+    setattr(os, call, dying)
 path, settings, renderer, once = sys.argv[1:]
 sys.exit(serve(Root(Path(path)), Settings.model_validate_json(settings), once == "once", Programs(renderer=renderer)))
 """
@@ -56,14 +67,16 @@ class Served:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = root.path / "log"
 
-    def start(self, *, once: bool = False, environ: dict[str, str] | None = None, ready: bool = True) -> Served:
+    def start(
+        self, *, once: bool = False, environ: dict[str, str] | None = None, ready: bool = True, log: int | None = None
+    ) -> Served:
         path = os.pathsep.join([str(HERE), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])])
         settings = json.dumps(self.settings)
         arguments = [str(self.root.path), settings, self.renderer, "once" if once else "on"]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as own_log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, *arguments],
-                stderr=log,
+                stderr=own_log if log is None else log,
                 env={**os.environ, "PYTHONPATH": path, **(environ or {})},
             )
         if ready and not once:

@@ -148,7 +148,7 @@ def test_deleting_a_running_job_cancels_it(served: Served) -> None:
     served.drop("slow.toml", job("slow 0.5", iterations=50))
     wait_until(lambda: served.pictures("slow"))
     (served.root.state_folder("running") / "slow.toml").unlink()
-    result = wait_until(lambda: (served.root.outputs / "slow" / "result.json").exists())
+    result = wait_until((served.root.outputs / "slow" / "result.json").exists)
     assert result
     served.drop("cat.toml", JOB)
     wait_until(lambda: served.is_in("done", "cat.toml"))
@@ -273,12 +273,13 @@ def test_a_hangup_scans_again(served: Served) -> None:
 
 def test_a_closed_log_stops_nobody(served: Served) -> None:
     read, write = os.pipe()
-    served.start()
-    assert served.process is not None
-    os.close(read)
+    served.start(log=write)
     os.close(write)
+    os.close(read)
     served.drop("cat.toml", JOB)
-    wait_until(lambda: served.is_in("done", "cat.toml"))
+    served.drop("bad.toml", "x = 1")
+    wait_until(lambda: served.is_in("done", "cat.toml") and served.is_in("failed", "bad.toml"))
+    assert served.stop() == 0
 
 
 # The service manager
