@@ -77,7 +77,8 @@ def serve(orders: int, emit: Emit) -> None:
             case "stop":
                 return
             case "import":
-                emit(Import(Path(order["path"]), Root(Path(order["root"])), emit).outcome())
+                root = Root(Path(order["root"]))
+                emit(Import(Path(order["path"]), root, emit, bool(order.get("verify"))).outcome())
             case "identify":
                 emit(Import(Path(order["path"]), None, emit).outcome())
             case unknown:
@@ -122,6 +123,8 @@ class Import:
     path: Path
     root: Root | None
     emit: Emit
+    #: Compare a converted copy with its source: the daemon is going to delete the source.
+    verify: bool = False
     #: As far as it is known.
     identity: Identity = NOTHING
 
@@ -168,7 +171,8 @@ class Import:
         return HINTS.get(self.path.relative_to(self.root.autoimport).parts[0])
 
     def _converted(self, header: Header, sidecar: Sidecar, root: Root) -> Message:
-        folder = convert_model(header, self.identity, root, self._name(sidecar), _Paced(self.path, self.emit))
+        progress = _Paced(self.path, self.emit)
+        folder = convert_model(header, self.identity, root, self._name(sidecar), progress, verify=self.verify)
         marker = read_marker(folder) or {}
         return self._imported(sidecar, folder, "diffusers", marker["hash"], marker["notes"])
 

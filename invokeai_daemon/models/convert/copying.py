@@ -118,6 +118,15 @@ def _copy_through_buffer(source: int, offset: int, target: int, position: int, l
     return len(piece)
 
 
+def same_bytes(one: int, offset: int, other: int, position: int, length: int) -> bool:
+    """Whether two open files hold the same bytes at these places."""
+    for start in range(0, length, BUFFER):
+        count = min(BUFFER, length - start)
+        if os.pread(one, count, offset + start) != os.pread(other, count, position + start):
+            return False
+    return True
+
+
 def _write_all(target: int, content: bytes, position: int) -> None:
     view = memoryview(content)
     while view:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from invokeai_daemon.errors import IncompleteModel, ModelError
+from invokeai_daemon.errors import IncompleteModel, ModelError, UnreadableModel
 from invokeai_daemon.files import sync_file, sync_folder
-from invokeai_daemon.models.convert.copying import Run, content_hash, write_safetensors
+from invokeai_daemon.models.convert.copying import Run, content_hash, same_bytes, write_safetensors
 from invokeai_daemon.models.convert.families import DTYPES, Component, Family, diffusers_version, family_of
 from invokeai_daemon.models.convert.layout import MissingTensorError, Part, Rename, same_values
-from invokeai_daemon.models.header import Header, TensorInfo
+from invokeai_daemon.models.header import Header, TensorInfo, opened, read_header
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.tokenizer import write_clip_tokenizer
 
@@ -71,6 +71,22 @@ class Conversion:
         digest = self._copy(folder, progress)
         sync_tree(folder)
         return digest
+
+    def verify(self, folder: Path) -> None:
+        """Read the folder's weights back from the disk and compare every byte with the source.
+
+        Raises UnreadableModel when one differs.
+        """
+        with opened(self.source) as (source, _):
+            for file in self.weights:
+                path = folder / file.path
+                written = read_header(path).tensors
+                with opened(path) as (target, _):
+                    if hasattr(os, "posix_fadvise"):
+                        os.posix_fadvise(target, 0, 0, os.POSIX_FADV_DONTNEED)
+                    for run in file.runs:
+                        if not same_bytes(source, run.offset, target, written[run.name].file_offset, run.nbytes):
+                            raise UnreadableModel(f"{path}: {run.name} is not what {self.source} holds.")
 
     def _copy(self, folder: Path, progress: Progress) -> str:
         """Copy the weights while a thread hashes the source, both from its start to its end: it is read once."""

@@ -36,27 +36,37 @@ SPARE_BYTES = 16 * 1024 * 1024
 
 
 def convert_model(
-    header: Header, identity: Identity, root: Root, name: str, progress: Progress = lambda done, of: None
+    header: Header,
+    identity: Identity,
+    root: Root,
+    name: str,
+    progress: Progress = lambda done, of: None,
+    *,
+    verify: bool = False,
 ) -> Path:
     """Convert a model file into the root's store and give its folder; an equal one that is there is given again.
 
+    `verify` reads the folder back and compares it with the file, byte by byte, for callers who will delete the file.
     Raises IncompleteModel, UnreadableModel when the file changes meanwhile, ModelError when there is no conversion of
     this identity, DiskFull, OSError.
     """
-    path = header.path
-    before = _state(path)
+    before = _state(header.path)
     conversion = plan_conversion(header, identity)
     shelf = root.models / identity.base / identity.type
     shelf.mkdir(parents=True, exist_ok=True)
-    known = _equal_folder(shelf, path, conversion)
-    if known is not None:
-        return known
+    folder = _equal_folder(shelf, header.path, conversion)
+    if folder is not None:
+        if verify:
+            conversion.verify(folder)
+        return folder
     _require_room(shelf, conversion)
     with _unfinished(shelf, name) as folder:
         digest = conversion.execute(folder, progress)
-        if _state(path) != before or before[2] != header.size:
-            raise UnreadableModel(f"{path}: changed while it was converted. It is tried again when it is at rest.")
-        _write_marker(folder, path, conversion, digest)
+        if verify:
+            conversion.verify(folder)
+        if _state(header.path) != before or before[2] != header.size:
+            raise UnreadableModel(f"{header.path}: changed while it was converted. It is tried again when at rest.")
+        _write_marker(folder, header.path, conversion, digest)
         return _appear(folder, shelf / folder_name(name))
 
 

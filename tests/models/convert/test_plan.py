@@ -113,7 +113,7 @@ def test_a_tensor_whose_elements_do_not_lie_in_order_is_refused_with_the_reason(
 
 
 def test_averaged_copies_and_strangers_are_left_out_with_a_note(tmp_path: Path) -> None:
-    extra = {f"model_ema.block{place}": ("F16", (2,)) for place in range(3)}
+    extra: small.Tensors = {f"model_ema.block{place}": ("F16", (2,)) for place in range(3)}
     extra |= {"model.diffusion_model.fuser.weight": ("F16", (2,)), "betas": ("F32", (10,))}
     extra |= {"cond_stage_model.transformer.text_model.embeddings.position_ids": ("I64", (1, 7))}
     conversion = plan_conversion(small.header(tmp_path / "cat.safetensors", {**small.tensors_of(), **extra}), SD1)

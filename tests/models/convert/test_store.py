@@ -98,7 +98,7 @@ def test_an_incomplete_model_leaves_nothing(tmp_path: Path, root: Root) -> None:
 
 
 def test_a_disk_that_fails_half_way_leaves_nothing(source: Path, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = []
+    pieces: list[object] = []
 
     def full_after_the_first(*where: int) -> int:
         if pieces:
@@ -119,6 +119,17 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
     with pytest.raises(DiskFull, match=r"needs .* GB in .*, and .* GB are free"):
         converted(source, root)
     assert not list((root.models / "sd-1/main").iterdir())
+
+
+def test_a_copy_that_will_outlive_its_source_is_read_back_and_compared(source: Path, root: Root) -> None:
+    folder = convert_model(read_header(source), SD1, root, "cat", verify=True)
+    damaged = folder / "vae/diffusion_pytorch_model.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert converted(source, root) == folder
+    with pytest.raises(UnreadableModel, match=r"vae/.*: .* is not what .*cat\.safetensors holds"):
+        convert_model(read_header(source), SD1, root, "cat", verify=True)
 
 
 def test_a_file_that_changes_while_it_is_converted_is_not_taken(source: Path, root: Root) -> None:
