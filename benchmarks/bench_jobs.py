@@ -115,10 +115,10 @@ def main() -> None:
 
 def compare(root: Root, folder: Path, count: int, rounds: int) -> None:
     (folder / "plain").mkdir()
-    script = PLAIN_LOOP.format(model=str(root.models / "sd-1/main/demo"), folder=str(folder / "plain"), threads=os.cpu_count())
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as plain:
+    model, pictures = str(root.models / "sd-1/main/demo"), str(folder / "plain")
+    command = [sys.executable, "-c", PLAIN_LOOP.format(model=model, folder=pictures, threads=os.cpu_count())]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True) as plain:
         assert plain.stdin is not None and plain.stdout is not None
         assert plain.stdout.readline().strip() == "ready"
         ratios = []
@@ -128,7 +128,8 @@ def compare(root: Root, folder: Path, count: int, rounds: int) -> None:
             loop = float(plain.stdout.readline())
             ours = daemon_seconds(root, turn, count)
             ratios.append(ours / loop)
-            print(f"loop {loop / count * 1e3:.0f} ms per job, daemon {ours / count * 1e3:.0f} ms, ratio {ratios[-1]:.2f}")
+            each = 1e3 / count
+            print(f"loop {loop * each:.0f} ms per job, daemon {ours * each:.0f} ms, ratio {ratios[-1]:.2f}")
         print(f"median ratio {statistics.median(ratios):.2f} (must: at most 0.60)")
         plain.stdin.close()
 

@@ -42,8 +42,8 @@ def evaluate(checkpoint: Path, scenes: list[Scene], seeds: int, folder: Path, ex
     """Render every scene with `seeds` seeds in a new root under `folder`; `extra` is added to each job."""
     root = Root(folder)
     root.make()
-    for file in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
-        shutil.copy(file, root.autoimport / "main" / file.name)
+    for file in (checkpoint, BUNDLED.with_suffix(".toml")):
+        shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
     for number, scene in enumerate(scenes):
         job = f'prompt = "{scene.caption()}"\nseed = {1000 * number}\niterations = {seeds}\n{extra}'
         (root.inbox / f"scene-{number:04}.toml").write_text(job)

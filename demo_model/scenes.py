@@ -77,9 +77,7 @@ def draw(scene: Scene, rng: random.Random, size: int = SIZE) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def shape_mask(
-    shape: str, size: int, centre: tuple[float, float], radius: float, tilt: float = 0.0
-) -> Image.Image:
+def shape_mask(shape: str, size: int, centre: tuple[float, float], radius: float, tilt: float = 0.0) -> Image.Image:
     """An L image, 255 inside the shape. `radius` is that of its circumscribed circle, `tilt` in degrees."""
     mask = Image.new("L", (size, size), 0)
     pen = ImageDraw.Draw(mask)

@@ -1,7 +1,7 @@
 """Train the demo model: a VAE, then a UNet with its CLIP text encoder, on pictures drawn by `scenes.py`.
 
-    python -m demo_model.train build/            # about 15 + 75 minutes on two CPU cores, minutes on a GPU
-    python -m demo_model.export build/ ...       # then writes the checkpoint
+    python -m demo_model.train build/            # about 10 + 30 minutes on two CPU cores, minutes on a GPU
+    python -m demo_model.export build/ invokeai_daemon/data/demo.safetensors
 
 The work is bounded by time, not by steps: the learning rate follows the share of the minutes that have passed.
 An interrupted run continues from the last saved state when it is started again with the same folder.
@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo_model.scenes import CAPTIONS, Scene, draw, split
+from invokeai_daemon.models.tokenizer import write_clip_tokenizer
 
 #: Latents are brought to this scale so that the checkpoint needs no configuration of its own (Stable Diffusion 1).
 SCALING_FACTOR = 0.18215
 TEXT_WIDTH = 64
-#: Four channels of the finest level share a norm, as in Stable Diffusion's VAE. With one channel each (32 groups) the last
-#: norm would erase the mean colour, and the decoder would bring it back with bright spots.
+#: Four channels of the finest level share a norm, as in Stable Diffusion's VAE. With one channel each (32 groups) the
+#: last norm would erase the mean colour, and the decoder would bring it back with bright spots.
 NORM_GROUPS = 8
 #: Loss weights are capped at this signal-to-noise ratio (Hang et al. 2023, "Min-SNR weighting").
 MIN_SNR_GAMMA = 5.0
@@ -276,8 +277,8 @@ def caption_tokens(tokenizer: CLIPTokenizer, device: torch.device) -> tuple[Tens
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--vae-minutes", type=float, default=16)
-    parser.add_argument("--unet-minutes", type=float, default=75)
+    parser.add_argument("--vae-minutes", type=float, default=10)
+    parser.add_argument("--unet-minutes", type=float, default=30)
     parser.add_argument("--pictures", type=int, default=9800)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -286,48 +287,12 @@ def main() -> None:
     wanted.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(wanted.seed)
     device = torch.device(wanted.device)
-    write_tokenizer(wanted.folder / "tokenizer")
+    write_clip_tokenizer(wanted.folder / "tokenizer")
     pictures = draw_pictures(wanted.pictures, wanted.seed)
     vae = train_vae(wanted.folder, pictures, wanted.vae_minutes, device)
     latents = encode_pictures(vae, pictures, device)
     print(f"latents: deviation {latents.std().item():.3f}", flush=True)
     train_denoiser(wanted.folder, latents, pictures.scenes, wanted.unet_minutes, wanted.batch, device)
-
-
-def write_tokenizer(folder: Path) -> None:
-    import gzip
-    import importlib.util
-    import json
-
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer as _  # noqa: F401
-
-    spec = importlib.util.find_spec("open_clip")
-    assert spec is not None and spec.origin is not None
-    lines = (
-        gzip.open(Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8").read().split("\n")
-    )
-    merges = lines[1:48895]
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [code for code in range(256) if code not in printable]
-    characters = [chr(code) for code in printable] + [chr(256 + index) for index in range(len(others))]
-    words = characters + [c + "</w>" for c in characters] + ["".join(merge.split()) for merge in merges]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    assert len(words) == 49408
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {
-                "tokenizer_class": "CLIPTokenizer",
-                "model_max_length": 77,
-                "bos_token": "<|startoftext|>",
-                "eos_token": "<|endoftext|>",
-                "pad_token": "<|endoftext|>",
-                "unk_token": "<|endoftext|>",
-            }
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
     """Replace `path` in one step; readers see the old bytes or the new ones. `durable` waits for the disk."""
     temporary = _written(path, content, durable)
     try:
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -71,7 +71,7 @@ def _written(path: Path, content: bytes | str, durable: bool) -> Path:
     temporary = temporary_beside(path)
     raw = content.encode() if isinstance(content, str) else content
     try:
-        with open(temporary, "xb") as file:
+        with temporary.open("xb") as file:
             file.write(raw)
             file.flush()
             if durable:
@@ -90,14 +90,14 @@ def move(source: Path, target: Path, *, sync: bool = True) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     try:
-        os.rename(source, target)
+        source.rename(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         temporary = temporary_beside(target)
         shutil.copy2(source, temporary)
         sync_file(temporary)
-        os.rename(temporary, target)
+        temporary.rename(target)
         source.unlink()
     if sync:
         for folder in {source.parent, target.parent}:

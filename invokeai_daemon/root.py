@@ -95,7 +95,7 @@ def find_root(named: str | None, environ: Mapping[str, str], cwd: Path, home: Pa
         path = cwd
     else:
         path = home / "invokeai"
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.normpath(path.absolute()))
     if not looks_like_root(path):
         raise RootNotFound(
             f"{path} is not a root: it lacks configs/, autoimport/, inbox/ or outputs/. "

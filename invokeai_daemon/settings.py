@@ -1,4 +1,7 @@
-"""Settings: `configs/daemon.toml`, overridden by environment variables, overridden by flags. Every key has a default."""
+"""Settings: `configs/daemon.toml`, overridden by environment variables, overridden by flags.
+
+Every key has a default, so the file may be empty or absent.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,10 @@ def load_settings(
     overridden, problems = _from_environment(environ)
     for tables in (overridden, flags or {}):
         for table, values in tables.items():
-            document.data.setdefault(table, {}).update(values)
+            written = document.data.setdefault(table, {})
+            # Something else than a table is a mistake that the validation names.
+            if isinstance(written, dict):
+                written.update(values)
     if problems:
         raise SettingsError("environment", problems)
     return validate(Settings, document, SettingsError)

@@ -75,3 +75,8 @@ def test_a_file_that_is_not_toml_names_the_line(tmp_path: Path) -> None:
 
 def test_defaults_hold_any_key_until_the_job_rules_check_them(tmp_path: Path) -> None:
     assert load(tmp_path, '[defaults]\nsteps = 20\nmodel = "demo"\n').defaults == {"steps": 20, "model": "demo"}
+
+
+def test_a_value_in_the_place_of_a_table_is_told_even_when_the_environment_sets_a_key_of_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="render"):
+        load(tmp_path, "render = 3\n", {"INVOKEAI_DAEMON_RENDER_MAX_LANES": "4"})

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from invokeai_daemon.errors import JobError, ModelMissing, Problem
+from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.plan import ModelRef, Plan
 from invokeai_daemon.job.plan_job import from_resolved, model_name, resolve
 from invokeai_daemon.job.schema import MAX_SEED, Job
@@ -43,18 +43,9 @@ class Planner:
         return job.iterations if job.iterations is not None else int(self._defaults.get("iterations", 1))
 
     def model(self, job: Job) -> Entry:
-        """The model that a job names, or the only one there is."""
+        """The model that a job names, or the default one. Raises ModelMissing."""
         name = model_name(job, self._defaults)
-        if name is not None:
-            return self._registry.usable(name)
-        mains = [entry for entry in self._registry.models() if entry.type == "main" and entry.status == "ok"]
-        if not mains:
-            raise ModelMissing("No model is registered yet. Drop one into autoimport/main/; the job starts then.")
-        if len(mains) > 1:
-            names = ", ".join(f'"{entry.name}"' for entry in mains[:10])
-            problem = Problem("No model is named, and several are registered.", "model", hint=f"Name one: {names}.")
-            raise JobError(job.source.where, [problem])
-        return mains[0]
+        return self._registry.default_main() if name is None else self._registry.usable(name)
 
     def plan(self, job: Job, job_id: str, seed: Callable[[], int] = draw_seed) -> Plan:
         """The plan of a job."""

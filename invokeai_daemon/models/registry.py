@@ -58,6 +58,8 @@ class Entry:
     trigger_phrases: tuple[str, ...] = ()
     #: Why the status is not ok, or what was taken for granted: a sentence.
     reason: str = ""
+    #: The model of jobs that name none (InvokeAI's `default: true`).
+    default: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "trigger_phrases": list(self.trigger_phrases)}
@@ -120,6 +122,16 @@ class Registry:
         if entry.type != "main":
             raise ModelMissing(f"{entry.name} is a {entry.type}; a job needs a main model.")
         return entry
+
+    def default_main(self) -> Entry:
+        """The main model of a job that names none: the one marked `default: true`, else the first of the file.
+
+        Raises ModelMissing when there is none that can be rendered.
+        """
+        mains = [entry for entry in self.models() if entry.type == "main" and entry.status == "ok"]
+        if not mains:
+            raise ModelMissing("No model is registered yet. Drop one into autoimport/main/; the job starts then.")
+        return next((entry for entry in mains if entry.default), mains[0])
 
     def by_source(self, source: Path | str) -> Entry | None:
         """The entry that came from this file or folder."""
@@ -320,6 +332,7 @@ def read_entry(stanza: Stanza, root: Path) -> tuple[Entry, list[Problem]]:
         source=_path(value.get("source"), root),
         default_settings=_default_settings(value),
         trigger_phrases=_phrases(value.get("trigger_phrases")),
+        default=value.get("default") is True,
         **texts,
     )
     return _completed(entry, value), problems

@@ -64,7 +64,7 @@ def read_stanzas(raw: bytes) -> Document:
     return Document(tuple(stanzas.values()), tuple(problems))
 
 
-class _Mistake(Exception):  # noqa: N818
+class _Mistake(Exception):
     """A mistake in the YAML, with its line."""
 
     def __init__(self, message: str, line: int) -> None:

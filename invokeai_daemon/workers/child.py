@@ -1,7 +1,8 @@
 """Child: a worker process, spoken to without ever waiting for it. Used by the daemon's supervision.
 
 A worker lives in its own session, so that Ctrl-C in the daemon's terminal does not reach it. When the daemon dies, its
-orders end, and so does it. What it prints on standard error becomes log lines; the last ones are kept, to say why it died.
+orders end, and so does it. What it prints on standard error becomes log lines; the last ones are kept, to say why
+it died.
 """
 
 from __future__ import annotations

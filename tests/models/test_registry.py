@@ -488,3 +488,20 @@ def test_a_power_cut_leaves_the_old_file_or_the_new_one(
         registry.add(entry(root, "dog"))
     assert registry.file.read_text() == before
     assert [path.name for path in root.configs.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_the_default_model_is_the_marked_one_else_the_first(root: Root) -> None:
+    for name in ("first", "second"):
+        (root.path / name).mkdir()
+    stanzas = "".join(
+        f"{name}:\n  type: main\n  base: sd-1\n  format: diffusers\n  path: {name}\n" for name in ("first", "second")
+    )
+    root.registry_file.write_text(stanzas)
+    assert Registry(root).default_main().name == "first"
+    root.registry_file.write_text(stanzas + "  default: true\n")
+    assert Registry(root).default_main().name == "second"
+
+
+def test_no_default_model_is_made_up(root: Root) -> None:
+    with pytest.raises(ModelMissing, match="No model is registered yet"):
+        Registry(root).default_main()
