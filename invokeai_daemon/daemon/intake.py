@@ -131,7 +131,9 @@ class Intake:
 
     def step(self, now: float) -> None:
         """Move on: what settled is ready, what is ready goes to the importer, what it says is recorded."""
-        self._ready += [path for path in self._settler.ready(now) if self._is_new(path) and path not in self._ready]
+        for path in self._settler.ready(now):
+            if self._unit(path) == path and self._is_new(path) and path not in self._ready:
+                self._ready.append(path)
         busy = {*self._ready, *([self._running.path] if self._running else [])}
         self._ready += [path for path, again in self._again.items() if again.due <= now and path not in busy]
         self._listen(now)

@@ -130,6 +130,13 @@ class Watch:
                 touched[path] = sealed or touched.get(path, False)
         self._wake()
 
+    def unwatched(self, folder: Path, descriptor: int) -> None:
+        """The kernel stopped watching a folder, which is gone; one in its place may even have its inode number."""
+        watched = self._folders.get(folder)
+        if watched is not None and watched.descriptor == descriptor:
+            watched.armed = None
+        self.lose(folder)
+
     def lose(self, folder: Path | None = None) -> None:
         """Hints were lost: of one folder, or of all."""
         lost = [self._folders[folder]] if folder in self._folders else list(self._folders.values())
@@ -146,7 +153,7 @@ class Watch:
             return
         if watched.armed == identity:
             return
-        again = watched.armed is not None
+        again = watched.descriptor != -1
         self._disarm(watched)
         if self._kernel is None or is_silent(watched.path):
             watched.mode = "poll"
@@ -163,7 +170,7 @@ class Watch:
             self._hints.scan.add(watched.top)
 
     def _disarm(self, watched: Watched) -> None:
-        if watched.armed is not None and self._kernel is not None:
+        if watched.descriptor != -1 and self._kernel is not None:
             self._kernel.unwatch(watched.descriptor)
         watched.armed, watched.descriptor = None, -1
 
@@ -280,7 +287,7 @@ class _Inotify:
         """Called by watchdog's thread when a folder is gone."""
         folder = self._paths.pop(descriptor, None)
         if folder is not None:
-            self._watch.lose(folder)
+            self._watch.unwatched(folder, descriptor)
 
     def on_queue_overflow(self) -> None:
         """Called by watchdog's thread when the kernel dropped events."""
