@@ -84,16 +84,19 @@ class Child:
 
     def end(self, patience: float = 0.0) -> str:
         """Wait up to `patience` seconds for its end, then kill it; how it ended, as a phrase."""
+        is_ours = False
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._kill()
+            is_ours = self._process.returncode == -signal.SIGKILL
         self._read(self._out, self._events)
         self._read(self._err, self._errors)
         self._log_errors()
         for descriptor in (self._in, self._out, self._err):
             self._close(descriptor)
-        return self.fault or _how_it_ended(self._process.returncode)
+        how = "ended by the daemon" if is_ours else _how_it_ended(self._process.returncode)
+        return self.fault or how
 
     def close_orders(self) -> None:
         """No more orders: a worker that reads the end of its orders ends."""
