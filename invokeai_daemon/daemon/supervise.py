@@ -92,9 +92,10 @@ class Worker:
         heard = self._child.pump()
         if heard:
             self._heard = now
+        said = self._about_others(heard)
         self._unheard = []
         death = self._death(now)
-        return [message for message in heard + self._unheard if not self._is_about_itself(message)], death
+        return said + self._about_others(self._unheard), death
 
     def achieved(self) -> None:
         """It did what it is there for: its past deaths are forgiven."""
@@ -126,7 +127,7 @@ class Worker:
             return []
         how = self._child.end(patience)
         events.info("worker.ended", worker=self.name, pid=self._child.pid, how=how)
-        said = [message for message in self._child.pump() if not self._is_about_itself(message)]
+        said = self._about_others(self._child.pump())
         self._child, self.state = None, "down"
         return said
 
@@ -135,6 +136,10 @@ class Worker:
     @property
     def _allowed_silence(self) -> float:
         return self._silence if self.state == "ready" else max(self._silence, LONGEST_START)
+
+    def _about_others(self, heard: list[Message]) -> list[Message]:
+        """Take in what it said of itself; the rest."""
+        return [message for message in heard if not self._is_about_itself(message)]
 
     def _is_about_itself(self, message: Message) -> bool:
         if message.get("event") == "ready":
