@@ -256,11 +256,11 @@ def test_a_job_without_a_model_waits_for_the_first_one(root: Root) -> None:
     assert desk.places() == {"running": ["cat.toml"]}
 
 
-def test_a_job_without_a_model_fails_where_several_could_be_meant(desk: Desk) -> None:
-    desk.register("other")
+def test_a_job_without_a_model_gets_the_default_one(desk: Desk) -> None:
+    desk.register("other", default=True)
     desk.drop("cat.toml", JOB)
     desk.tick()
-    assert '"paint", "other"' in desk.error("cat")
+    assert desk.board.jobs["cat"].plan.model.name == "other"
 
 
 def test_a_waiting_job_that_is_edited_to_fit_runs(desk: Desk) -> None:

@@ -105,7 +105,7 @@ def test_last_words_tell_why_a_worker_ended(start: Start, selector: selectors.Ba
 def test_events_just_before_the_end_are_heard(start: Start, selector: selectors.BaseSelector) -> None:
     child = start('os.write(1, b\'{"event": "published"}\\n\'); os.kill(os.getpid(), 9)')
     assert hear(child, selector, count=2) == [{"event": "published"}]
-    assert "SIGKILL" in child.end()
+    assert "SIGKILL" in child.end(patience=60.0)
 
 
 def test_a_worker_that_ignores_everything_is_killed(start: Start, selector: selectors.BaseSelector) -> None:
