@@ -16,8 +16,8 @@ from torch import Tensor
 
 from invokeai_daemon.engine.lanes import Lane
 
-#: Latents of one decoding: 4 pictures of 128 × 128 on a CPU, beyond which caches overflow and the first picture waits.
-CPU_LATENTS = 4 * 16 * 16
+#: Latents of one decoding: 4 pictures of 64 × 64 on a CPU, beyond which its caches overflow and the first one waits.
+CPU_LATENTS = 4 * 8 * 8
 ACCELERATOR_LATENTS = 8 * 64 * 64
 #: Pictures whose brightest and darkest values are this close show nothing.
 FLAT_RANGE = 2

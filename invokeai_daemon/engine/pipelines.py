@@ -5,6 +5,8 @@ Called by the renderer. A pipeline is the models and what is derived from them; 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -69,7 +71,7 @@ def load_pipeline(model: ModelRef, device: torch.device, precision: str, cores: 
         raise ModelMissing(f'model "{model.name}": {folder} is not there any more. Import the model again.')
     try:
         return _load(model, folder, device, precision, cores)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError):
         raise
     # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
     except Exception as error:
@@ -174,6 +176,7 @@ class Pipelines:
             self._make_room(_bytes_on_disk(Path(model.path)), in_use)
             pipeline = load_pipeline(model, self.device, self.settings.precision, self.cores)
             self._loaded[_key(model)] = pipeline
+            _settle_garbage()
         self._loaded.move_to_end(_key(model))
         return pipeline
 
@@ -182,16 +185,32 @@ class Pipelines:
             if needed + sum(each.size for each in self._loaded.values()) <= self.budget:
                 return
             if pipeline not in in_use:
-                del self._loaded[key]
+                del self._loaded[key], pipeline
+                _settle_garbage()
 
     def give_up_others(self, in_use: Collection[Pipeline]) -> bool:
         """Give up every pipeline that is not in use, after memory ran out. False when there was none."""
         spare = [key for key, pipeline in self._loaded.items() if pipeline not in in_use]
         for key in spare:
             del self._loaded[key]
+        _settle_garbage()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return bool(spare)
+
+
+def _settle_garbage() -> None:
+    """Free what was given up, cycles included, and tell the collector to leave alone what remains.
+
+    Otherwise it would walk through a million objects of torch and the models again and again.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+# What is frozen at the end of the process looks like a leak to libraries that count their objects.
+atexit.register(gc.unfreeze)
 
 
 def _key(model: ModelRef) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -31,6 +31,7 @@ from invokeai_daemon.settings import Settings
 STEP_EVENT_INTERVAL = 0.25
 #: Seconds that a stop waits for pictures that are already denoised.
 STOP_PATIENCE = 20.0
+DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "HIP error")
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -66,7 +67,7 @@ class Renderer:
         #: Held while a picture appears, so that none does after a cancellation was confirmed.
         self._appearing = threading.Lock()
         #: Lanes that may share a forward, per size; memory that ran out lowers it.
-        self._limits: dict[tuple[Pipeline, int, int], int] = {}
+        self._limits: dict[Hashable, int] = {}
         self._versions = {**versions(), "device": _device_name(device)}
         self._last_step_event = 0.0
         #: Set by a stage that met a `PoisonedDeviceError`.
@@ -145,10 +146,10 @@ class Renderer:
         pipeline = self.pipelines.peek(work.ticket.plan.model)
         if pipeline is None or work.alone:
             return 1
-        key = pipeline, work.image.width, work.image.height
-        if key not in self._limits:
-            self._limits[key] = lane_limit(*key, self.settings.render.max_lanes)
-        return self._limits[key]
+        if work.group not in self._limits:
+            size = work.image.width, work.image.height
+            self._limits[work.group] = lane_limit(pipeline, *size, self.settings.render.max_lanes)
+        return self._limits[work.group]
 
     def _start(self, taken: Sequence[Work]) -> None:
         """Give images of one model their lanes. An image that cannot start fails alone."""
@@ -202,7 +203,7 @@ class Renderer:
         _raise_if_poisoned(error)
         lane = together[0].lane
         if len(together) > 1 and _is_out_of_memory(error):
-            self._limits[lane.pipeline, lane.image.width, lane.image.height] = len(together) // 2
+            self._limits[together[0].work.group] = len(together) // 2
             self.pipelines.give_up_others({one.lane.pipeline for one in self.running})
         elif len(together) > 1:
             for one in together:
@@ -245,7 +246,8 @@ class Renderer:
 
     def _publish_one(self, one: Rendering, plan: Plan, image: Image) -> None:
         assert one.picture is not None
-        png = encode(one.picture.pixels, chunks(plan, image, self._versions), self.settings.output.png_compression)
+        made_with = {**self._versions, "precision": str(one.lane.pipeline.dtype).removeprefix("torch.")}
+        png = encode(one.picture.pixels, chunks(plan, image, made_with), self.settings.output.png_compression)
         with self._appearing:
             if one.is_cancelled:
                 return
@@ -281,14 +283,16 @@ def _device_name(device: torch.device) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)) or "can't allocate memory" in str(
-        error
-    )
+    # The CPU allocator and cuBLAS have no exception classes of their own.
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
 
 
 def _raise_if_poisoned(error: Exception) -> None:
-    if isinstance(error, torch.AcceleratorError) and not _is_out_of_memory(error):
+    # Its libraries raise plain RuntimeErrors that only their text tells from harmless ones.
+    is_device_error = isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in DEVICE_ERRORS)
+    if is_device_error and not _is_out_of_memory(error):
         raise PoisonedDeviceError(f"the device failed and the renderer starts anew: {error}") from error
 
 

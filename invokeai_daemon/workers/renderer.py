@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import gc
 import os
 import queue
 import signal
@@ -153,7 +152,7 @@ def serve(settings: Settings, orders: Orders, events: Events) -> int:
 
 
 def _new_renderer(settings: Settings, events: Events) -> tuple[Renderer, Message]:
-    """Import torch and all that renders; what they made is never garbage, so the collector need not look at it."""
+    """Import torch and all that renders, which takes seconds."""
     import torch
 
     from invokeai_daemon.engine.precision import choose_device
@@ -163,8 +162,6 @@ def _new_renderer(settings: Settings, events: Events) -> tuple[Renderer, Message
     cores = settings.render.threads or _usable_cores()
     torch.set_num_threads(cores)
     renderer = Renderer(settings, device, cores, events.say)
-    gc.collect()
-    gc.freeze()
     return renderer, {"event": "ready", "worker": "renderer", "pid": os.getpid(), "device": str(device)}
 
 

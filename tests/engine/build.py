@@ -35,6 +35,8 @@ def build_model(folder: Path, seed: int = 1) -> ModelRef:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    # Stable Diffusion's own config says this too, for the schedulers that would clip.
+    pipeline.scheduler.register_to_config(clip_sample=False)
     pipeline.save_pretrained(folder)
     return ModelRef(name="tiny", path=str(folder), base="sd-1", hash=f"blake3:{seed}")
 

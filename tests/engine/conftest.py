@@ -22,8 +22,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # diffusers passes torch tensors to numpy in a way that numpy 2 will stop to take.
-    config.addinivalue_line("filterwarnings", r"ignore:__array__ implementation:DeprecationWarning:diffusers\..*")
+    # diffusers' schedulers pass torch tensors to numpy in ways that numpy will stop to take some day.
+    config.addinivalue_line("filterwarnings", "ignore:__array_:DeprecationWarning")
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +41,8 @@ def plain(model: ModelRef) -> Any:
     """diffusers' own pipeline over the same weights."""
     loaded = StableDiffusionPipeline.from_pretrained(model.path, safety_checker=None, local_files_only=True)
     loaded.set_progress_bar_config(disable=True)
+    # A scheduler passes on the options it was made with, so each must be made from the model's own.
+    loaded.own_scheduler = loaded.scheduler
     return loaded
 
 

@@ -42,7 +42,7 @@ def test_pictures_decoded_together_have_the_bits_they_have_alone(pipeline: Pipel
 
 def test_larger_pictures_are_decoded_one_at_a_time(pipeline: Pipeline) -> None:
     small, large = start_lanes(pipeline, [image(), image(width=512, height=512)])
-    assert decode_limit(small) == 16
+    assert decode_limit(small) == 4
     assert decode_limit(large) == 1
 
 

@@ -76,18 +76,22 @@ def test_a_lane_gets_the_same_bits_however_many_share_its_forward(pipeline: Pipe
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for rows in ([8, 8], [8, 16], [24, 32]):
-            _compare_rows(pipeline, *rows)
+        _compare_rows(pipeline, 8, 8)
     finally:
         torch.set_num_threads(before)
 
 
+def test_a_lane_of_any_size_gets_the_same_bits_however_many_share_its_forward(pipeline: Pipeline) -> None:
+    for size in ([8, 16], [9, 11], [24, 32]):
+        _compare_rows(pipeline, *size)
+
+
 @torch.inference_mode()
 def _compare_rows(pipeline: Pipeline, height: int, width: int) -> None:
-    latents, timesteps = torch.randn(33, 4, height, width), torch.randint(1000, (33,)).float()
-    conditioning = torch.randn(33, 77, 32)
+    latents, timesteps = torch.randn(17, 4, height, width), torch.randint(1000, (17,)).float()
+    conditioning = torch.randn(17, 77, 32)
     everything = pipeline.unet(latents, timesteps, conditioning, return_dict=False)[0]
-    for count in (1, 2, 3, 5, 8, 15, 16, 17):
+    for count in (1, 2, 3, 7, 16):
         part = pipeline.unet(latents[:count], timesteps[:count], conditioning[:count], return_dict=False)[0]
         assert torch.equal(part, everything[:count]), f"{count} rows of {height}×{width}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_the_least_recently_used_model_is_given_up(model: ModelRef, pipeline: Pi
     for wanted in (one, two, one, three):
         get(pipelines, wanted)
     assert [pipelines.has(each) for each in (one, two, three)] == [True, False, True]
+
+
+def test_a_model_that_was_given_up_frees_its_memory(model: ModelRef, pipeline: Pipeline) -> None:
+    pipelines = pipelines_of(pipeline.size, 1.5)
+    one, two = (replace(model, hash=f"blake3:{name}") for name in "ab")
+    weights = weakref.ref(get(pipelines, one)[0].unet.conv_in)
+    get(pipelines, two)
+    assert weights() is None
 
 
 def test_a_model_in_use_is_kept(model: ModelRef, pipeline: Pipeline) -> None:

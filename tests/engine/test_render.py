@@ -123,7 +123,7 @@ def test_a_lane_that_ends_makes_room_for_the_next(
 ) -> None:
     order("many", image(1, steps=1), *(image(number, steps=3) for number in range(2, 7)))
     run(renderer)
-    assert shared == [4, 4, 4, 2, 1]
+    assert shared == [4, 4, 4, 2, 1, 1]
     assert sorted(told(events, "published")) == [("many", number) for number in range(1, 7)]
 
 

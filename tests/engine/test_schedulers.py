@@ -34,7 +34,7 @@ def ours(pipeline: Pipeline, images: dict[str, Image]) -> dict[str, Pixels]:
 def render_plainly(plain: Any, wanted: Image) -> Pixels:
     known = BY_NAME[wanted.scheduler]
     assert known.class_name is not None
-    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.scheduler.config, **known.options)
+    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.own_scheduler.config, **known.options)
     picture = plain(
         wanted.prompt,
         negative_prompt=wanted.negative_prompt,
