@@ -52,8 +52,10 @@ class Active:
             image.number for image in plan.images if image.number not in done and image.number not in tries.lost
         ]
         heapq.heapify(active.fresh)
+        # The worker that held them is gone.
+        interrupted, tries.handed = tries.handed - done, set()
         if crash_window:
-            held = tries.handed - done if tries.noted else set(active.fresh[:crash_window])
+            held = interrupted if tries.noted else set(active.fresh[:crash_window])
             active.lose(held, "the daemon or the machine stopped while it was rendered")
         return active
 

@@ -159,6 +159,16 @@ def test_what_is_published_is_not_rendered_again(bench: Bench) -> None:
     assert job.suspects == {1, 3}
 
 
+def test_what_was_published_in_the_instant_of_a_crash_is_held_by_nobody(bench: Bench) -> None:
+    bench.job("a", 2)
+    bench.out()
+    (bench.folder / "a" / "0001.1.png").write_bytes(b"")
+    again = bench.job("a", 2, crash_window=4)
+    assert again.held == set()
+    assert again.tries.lost == {2: 1}
+    assert bench.out() == [("a", (2,), True)]
+
+
 def test_a_clean_stop_costs_nothing(bench: Bench) -> None:
     bench.job("a", 3)
     bench.out()

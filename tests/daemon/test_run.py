@@ -340,20 +340,20 @@ def test_a_flood_while_the_daemon_sleeps_is_found_by_a_scan(served: Served) -> N
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_idle_costs_nothing_and_leaks_nothing(served: Served) -> None:
+def test_jobs_leave_no_descriptors_and_no_threads_behind(served: Served) -> None:
     served.start()
     wait_until(lambda: served.status()["renderer"]["state"] == "ready")
     assert served.process is not None
     folder = Path(f"/proc/{served.process.pid}")
     served.drop("first.toml", JOB)
     wait_until(lambda: served.is_in("done", "first.toml"))
-    before = len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+    before = len(list((folder / "fd").iterdir()))
+    threads = len(list((folder / "task").iterdir()))
     for number in range(10):
         served.drop(f"job{number}.toml", JOB)
     wait_until(lambda: len(served.names("done")) == 11)
-    after = len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
-    assert after[0] == before[0]
-    assert after[1] <= before[1] + 8, "only the threads that write side by side"
+    wait_until(lambda: len(list((folder / "fd").iterdir())) <= before, timeout=10)
+    assert len(list((folder / "task").iterdir())) <= threads + 8, "only the threads that write side by side"
 
 
 def test_names_that_are_no_text_are_served(root: Root, served: Served) -> None:
