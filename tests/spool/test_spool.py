@@ -47,7 +47,7 @@ def test_names_in_the_queue_are_in_running_order(spool: Spool) -> None:
     for stem, priority in [("a", 0), ("b", 5), ("c", 0), ("d", -5), ("e", 5)]:
         accepted(spool, stem, priority)
     assert [ticket.id for ticket in spool.jobs("queued")] == ["b", "e", "a", "c", "d"]
-    assert [name[14:] for name in sorted(os.listdir(spool.root.state_folder("queued")))] == [
+    assert [path.name[14:] for path in sorted(spool.root.state_folder("queued").iterdir())] == [
         f"{job_id}.toml" for job_id in "beacd"
     ]
 
@@ -62,7 +62,7 @@ def test_jobs_that_come_after_a_restart_run_after_those_that_were_there(spool: S
 def test_an_id_that_any_state_has_gets_a_number(spool: Spool, state: str) -> None:
     ticket = accepted(spool)
     if state != "queued":
-        os.rename(ticket.path, spool.root.state_folder(state) / "cat.toml")
+        ticket.path.rename(spool.root.state_folder(state) / "cat.toml")
         spool.look_at_queue()
     assert accepted(spool).id == "cat-2"
     assert accepted(spool).id == "cat-3"
