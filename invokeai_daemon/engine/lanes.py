@@ -6,7 +6,6 @@ initial image, a mask, control images) is state of the lane; the loop stays one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,12 +81,6 @@ def texts_of(image: Image) -> list[str]:
     """The texts whose conditioning the image needs, in the order of its rows."""
     # Guidance of exactly 1 gives the prompt's own prediction, so the negative prompt's row is left out.
     return [image.prompt] if image.cfg_scale == 1 else [image.negative_prompt, image.prompt]
-
-
-def start_lanes(pipeline: Pipeline, images: Sequence[Image]) -> list[Lane]:
-    """A lane for each image; their prompts are encoded together. Raises RenderError."""
-    encoded = pipeline.prompts.encode(text for image in images for text in texts_of(image))
-    return [start_lane(pipeline, image, encoded) for image in images]
 
 
 def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], alone: bool = False) -> Lane:

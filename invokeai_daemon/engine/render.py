@@ -16,11 +16,11 @@ import torch
 
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.decode import Picture, decode, decode_limit
-from invokeai_daemon.engine.denoise import denoise_step, lane_limit
+from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
 from invokeai_daemon.engine.pipelines import Pipeline, Pipelines
 from invokeai_daemon.engine.stages import Stage
-from invokeai_daemon.errors import DaemonError, ModelMissing, OutOfMemory, RenderError
+from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.output.metadata import chunks, versions
 from invokeai_daemon.output.png import encode
@@ -136,7 +136,7 @@ class Renderer:
     @staticmethod
     def _leading(works: Sequence[Work]) -> Work | None:
         """The image whose group is denoised next: the most urgent, then the first to come."""
-        return min(works, key=lambda work: (-work.priority, work.arrival), default=None)
+        return min(works, key=_urgency, default=None)
 
     def _count(self, leading: Work, taken: Sequence[Work]) -> int:
         works = [*(one.work for one in self.running), *taken]
@@ -178,10 +178,9 @@ class Renderer:
     # Lanes are denoised
 
     def _together(self) -> list[Rendering]:
-        leading = self._leading([one.work for one in self.running])
-        assert leading is not None
-        group = next(one.lane.group for one in self.running if one.work is leading)
-        return [one for one in self.running if one.lane.group == group][: self._limit(leading)]
+        by_lane = {one.lane: one for one in sorted(self.running, key=lambda one: _urgency(one.work))}
+        together = [by_lane[lane] for lane in pick(list(by_lane))]
+        return together[: self._limit(together[0].work)]
 
     def _step(self, together: list[Rendering]) -> None:
         try:
@@ -278,13 +277,18 @@ class Renderer:
         self.say({"event": "image_failed", **place, "error": sentence, "temporary": is_temporary})
 
 
+def _urgency(work: Work) -> tuple[int, int]:
+    """Less is more urgent."""
+    return -work.priority, work.arrival
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     # The CPU allocator and cuBLAS have no exception classes of their own.
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError, OutOfMemory)):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
 

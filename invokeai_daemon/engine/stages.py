@@ -26,7 +26,7 @@ class Stage(Generic[T]):
         """`handle` gets 1 … `limit(first)` things of the same `group`; it must not raise."""
         self._handle, self._group, self._limit = handle, group, limit
         self._waiting: deque[T] = deque()
-        self._handling = 0
+        self._is_handling = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -36,30 +36,20 @@ class Stage(Generic[T]):
             self._waiting.append(thing)
             self._changed.notify_all()
 
-    def __len__(self) -> int:
-        """How many things are waiting or being handled."""
-        with self._changed:
-            return len(self._waiting) + self._handling
-
-    def drop_waiting(self) -> None:
-        """Forget what is not being handled yet."""
-        with self._changed:
-            self._waiting.clear()
-
     def drain(self, timeout: float) -> bool:
         """Wait until nothing is left. False when that took longer than `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._handling, timeout)
+            return self._changed.wait_for(lambda: not self._waiting and not self._is_handling, timeout)
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting))
                 things = self._next()
-                self._handling = len(things)
+                self._is_handling = True
             self._handle(things)
             with self._changed:
-                self._handling = 0
+                self._is_handling = False
                 self._changed.notify_all()
 
     def _next(self) -> list[T]:

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
-from invokeai_daemon.engine.lanes import start_lanes
+from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
 from invokeai_daemon.engine.pipelines import Pipeline, load_pipeline
 from invokeai_daemon.job.plan import Image, ModelRef
 from tests.engine.build import build_model
@@ -44,6 +44,11 @@ def plain(model: ModelRef) -> Any:
     # A scheduler passes on the options it was made with, so each must be made from the model's own.
     loaded.own_scheduler = loaded.scheduler
     return loaded
+
+
+def start_lanes(pipeline: Pipeline, images: Sequence[Image]) -> list[Lane]:
+    encoded = pipeline.prompts.encode(text for image in images for text in texts_of(image))
+    return [start_lane(pipeline, image, encoded) for image in images]
 
 
 def render(pipeline: Pipeline, images: Sequence[Image]) -> list[Pixels]:

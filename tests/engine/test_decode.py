@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from invokeai_daemon.engine.decode import FLAT, NOT_A_NUMBER, decode, decode_limit
-from invokeai_daemon.engine.lanes import Lane, start_lanes
+from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipelines import Pipeline
 from tests.engine.build import image
+from tests.engine.conftest import start_lanes
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
-from invokeai_daemon.engine.lanes import Lane, start_lanes
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.pipelines import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from tests.engine.build import image, new_unet
-from tests.engine.conftest import Pixels, render
+from tests.engine.conftest import Pixels, difference, render, start_lanes
 
 
 @pytest.fixture
@@ -100,6 +100,14 @@ def test_rendering_again_gives_identical_pixels(pipeline: Pipeline) -> None:
     images = [image(1, scheduler="euler_a"), image(2, scheduler="dpmpp_2m_sde_k")]
     for first, again in zip(render(pipeline, images), render(pipeline, images), strict=True):
         assert np.array_equal(first, again)
+
+
+def test_short_numbers_give_nearly_the_same_picture(pipeline: Pipeline) -> None:
+    short = load_pipeline(pipeline.model, torch.device("cpu"), "bfloat16", cores=1)
+    assert short.dtype is torch.bfloat16
+    for exact, rounded in zip(render(pipeline, VARIED), render(short, VARIED), strict=True):
+        assert difference(exact, rounded) > 0
+        assert np.abs(exact.astype(float) - rounded).mean() < 4
 
 
 def test_rendering_leaves_no_trace_in_the_model(pipeline: Pipeline) -> None:
