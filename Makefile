@@ -1,12 +1,13 @@
 # make demo   a picture from the bundled model, in a scratch root ./demo
 # make test   the whole test suite
 # make check  linters and tests: what .ci/run runs
+# make bench  speed and memory, beside plain diffusers and cp; wants a quiet machine and 9 GB of disk
 # Everything is installed once, into .venv: with uv when it is there, else with venv and pip.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check clean
+.PHONY: help install demo test lint format check bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "$(PYTHON) is older than 3.11. Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
 ifneq ($(UV),)
 	test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
-	uv pip install --python $(BIN)/python -c constraints.txt -e . --group dev
+	uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e . --group dev
 else
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
@@ -53,6 +54,13 @@ format: install
 	$(BIN)/ruff format .
 
 check: lint test
+
+bench: install
+	$(BIN)/python -m benchmarks.bench_daemon
+	$(BIN)/python -m benchmarks.bench_jobs
+	$(BIN)/python -m benchmarks.bench_render
+	$(BIN)/python -m benchmarks.soak_kills
+	$(BIN)/python -m benchmarks.bench_import
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo
