@@ -10,8 +10,10 @@ Orders to the renderer
     {"order": "stop"}                                   finish or abandon the current step, then exit
 
 Orders to the importer
-    {"order": "import", "path": "…", "root": "…"}
+    {"order": "import", "path": "…", "root": "…", "verify": false}
+                                                        `verify`: compare the copy with its source afterwards
     {"order": "identify", "path": "…"}
+    {"order": "stop"}
 
 Events of every worker
     {"event": "ready", "worker": "renderer", "pid": 1, …}      once, when orders are taken
@@ -29,7 +31,8 @@ Events of the importer
     {"event": "progress", "path": "…", "done": 1, "of": 3}     bytes
     {"event": "imported", "path": "…", "entry": {…}}           the registry entry, without its name's uniqueness
     {"event": "verdict", "path": "…", "state": "unknown" | "rejected", "identity": {…}, "reason": "…",
-     "nearest": [[family, why], …]}
+     "nearest": [[family, why], …], "temporary": false}
+                                                        `temporary`: it may pass if it is tried again, as a full disk
 """
 
 from __future__ import annotations
