@@ -259,7 +259,8 @@ class Intake:
             if signature is None:
                 return
             self._running = _Order(path, signature, now)
-            self.importer.send({"order": "import", "path": str(path), "root": str(self.root.path)})
+            verify = self.settings.import_.after_import == "delete"
+            self.importer.send({"order": "import", "path": str(path), "root": str(self.root.path), "verify": verify})
             events.info("model.importing", path=path)
         elif self._running is None and self.importer.is_ready and now - self._idle_since > IDLE_SECONDS:
             self.importer.order_stop()
