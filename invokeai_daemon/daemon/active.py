@@ -1,8 +1,12 @@
 """Active jobs: which images a worker holds, which come next, and how each ended. Called by the renderer's keeper.
 
 The order is that of the queue. A window of images is handed out ahead, so that the lanes of the renderer stay full
-across jobs. An image whose worker died is a suspect: it is tried again alone, those with the fewest lost tries first,
-and when its tries are used up it fails and its job goes on.
+across jobs. An image whose worker died is a suspect: it is tried again alone. Of all suspects on the board the one with
+the fewest lost tries goes first, so that kills from outside, which hit whatever is being rendered, do not use up the
+tries of one image. When its tries are used up it fails and its job goes on.
+
+What a death costs depends on who may have caused it. A worker that crashes was most likely brought down by an image:
+one try. A worker or a daemon that somebody killed, or a machine that lost its power, hardly: half a try.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from invokeai_daemon.job.plan import Plan
 from invokeai_daemon.output.results import Outcome, Results
 from invokeai_daemon.spool.spool import Ticket
 from invokeai_daemon.spool.tries import Tries
+
+#: Tries that a death costs each image that was held: a crash, and an end from outside.
+CRASH, INTERRUPTION = 1.0, 0.5
 
 
 @dataclass
@@ -56,7 +63,7 @@ class Active:
         interrupted, tries.handed = tries.handed - done, set()
         if crash_window:
             held = interrupted if tries.noted else set(active.fresh[:crash_window])
-            active.lose(held, "the daemon or the machine stopped while it was rendered")
+            active.lose(held, "the daemon or the machine stopped while it was rendered", INTERRUPTION)
         return active
 
     @property
@@ -93,12 +100,12 @@ class Active:
         self.outcomes[outcome.number] = outcome
         return True
 
-    def lose(self, images: Iterable[int], reason: str) -> None:
+    def lose(self, images: Iterable[int], reason: str, cost: float = CRASH) -> None:
         """These tries ended badly: they become suspects."""
         images = set(images) - self.outcomes.keys()
         if not images:
             return
-        self.tries.lose(images)
+        self.tries.lose(images, cost)
         self.suspects |= images
         self.fresh = [number for number in self.fresh if number not in images]
         heapq.heapify(self.fresh)
@@ -109,10 +116,9 @@ class Active:
         """The suspects whose tries are used up; they have failed now."""
         ended = []
         for number in sorted(self.suspects):
-            count = self.tries.lost.get(number, 0)
-            if count >= attempts:
-                reason = self.reasons.get(number, "its worker died")
-                ended.append(Outcome(number, "failed", error=f"{reason} ({count} of {attempts} tries)"))
+            if self.tries.lost.get(number, 0.0) >= attempts:
+                reason = self.reasons.get(number, "the renderer died over it")
+                ended.append(Outcome(number, "failed", error=f"{reason}; all of its {attempts} tries are used up"))
         for outcome in ended:
             self.end(outcome)
         return ended
@@ -126,10 +132,10 @@ class Active:
                 heapq.heappush(self.fresh, number)
         self.tries.release()
 
-    def next_suspect(self, now: float) -> int | None:
-        """The suspect with the fewest lost tries that may be tried now."""
+    def next_suspect(self, now: float) -> tuple[float, int] | None:
+        """The suspect with the fewest lost tries that may be tried now: how many it lost, and its number."""
         ready = [number for number in self.suspects - self.held if self.not_before.get(number, 0.0) <= now]
-        return min(ready, key=lambda number: (self.tries.lost.get(number, 0), number), default=None)
+        return min(((self.tries.lost.get(number, 0.0), number) for number in ready), default=None)
 
 
 @dataclass(frozen=True)
@@ -179,15 +185,17 @@ class Board:
         return self.window - self.held - sum(len(job.fresh) for job in before)
 
     def handouts(self, now: float) -> Iterator[Handout]:
-        """What the worker gets now. The caller notes each (`hand`) before it asks for the next."""
+        """What the worker gets now, each noted on disk before it is given. Raises OSError when it cannot be."""
         if self.held == 0:
             self.alone = False
         for job in self.in_order():
             if self.alone:
                 return
-            yield from self._of(job, now)
+            yield from self._fresh_of(job)
             if not job.fresh and job.next_suspect(now) is not None:
                 # The suspects of an older job go before the images of a younger one: let the window run empty.
+                if self.held == 0:
+                    yield self._suspect(now)
                 return
 
     def next_time(self) -> float:
@@ -199,18 +207,22 @@ class Board:
             default=float("inf"),
         )
 
-    def _of(self, job: Active, now: float) -> Iterator[Handout]:
+    def _fresh_of(self, job: Active) -> Iterator[Handout]:
         count = min(self.window - self.held, len(job.fresh))
         if count > 0:
-            images = tuple(heapq.heappop(job.fresh) for _ in range(count))
+            images = tuple(heapq.nsmallest(count, job.fresh))
             job.tries.hand(images)
+            for _ in images:
+                heapq.heappop(job.fresh)
             yield Handout(job, images)
-        elif not job.fresh and self.held == 0:
-            suspect = job.next_suspect(now)
-            if suspect is not None:
-                job.tries.hand([suspect])
-                self.alone = True
-                yield Handout(job, (suspect,), alone=True)
+
+    def _suspect(self, now: float) -> Handout:
+        """The suspect of any job that lost the fewest tries: one that is only unlucky is not tried until it fails."""
+        ready = [(suspect, job) for job in self.in_order() if (suspect := job.next_suspect(now)) is not None]
+        (_, number), job = min(ready, key=lambda pair: pair[0][0])
+        job.tries.hand([number])
+        self.alone = True
+        return Handout(job, (number,), alone=True)
 
     def release(self) -> None:
         """The worker is gone without fault: nothing is held any more."""
@@ -218,10 +230,10 @@ class Board:
         for job in self.jobs.values():
             job.take_back()
 
-    def lose(self, reason: str) -> list[Active]:
-        """The worker died: what it held lost a try. The jobs that this touched."""
+    def lose(self, reason: str, cost: float = CRASH) -> list[Active]:
+        """The worker died: what it held lost a try, or a part of one. The jobs that this touched."""
         self.alone = False
         touched = [job for job in self.jobs.values() if job.held]
         for job in touched:
-            job.lose(set(job.held), reason)
+            job.lose(set(job.held), reason, cost)
         return touched

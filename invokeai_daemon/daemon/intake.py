@@ -273,7 +273,7 @@ class Intake:
         running = self._running
         if death is not None and running is not None:
             self._running = None
-            self._try_again(running.path, f"The importer died over it: {death}.", now, costs=True)
+            self._try_again(running.path, f"The importer died over it: {death}.", now, costs=not death.is_foreign)
         elif running is not None and now - running.since > self.settings.import_.timeout_seconds:
             self.importer.end()
             self._running = None

@@ -195,12 +195,17 @@ class Jobs:
         self._ended.append(active)
 
     def settle_ends(self) -> None:
-        """Write the results of ended jobs, all together, then move their files."""
+        """Write the results of ended jobs, all together, then move their files. A disk that refuses is asked again."""
+        if self._room.is_doubted:
+            return
         ended, self._ended = self._ended, []
         for active, failure in zip(ended, disk.together([_ending(active) for active in ended]), strict=True):
-            if failure is not None:
+            if failure is None:
+                self.outcomes.end(active)
+            else:
+                self._room.doubt()
+                self._ended.append(active)
                 events.warning("result.not_written", job=active.id, reason=str(failure))
-            self.outcomes.end(active)
 
     def wait_for_room(self, active: Active) -> None:
         """The disk is full: an active job waits, and goes on at the first image that is not published."""

@@ -159,6 +159,7 @@ class Daemon:
 
     def _scan(self, now: float) -> None:
         self._next_scan = now + self.settings.watch.rescan_seconds
+        self.root.make()
         self.watch.add(self.root.configs, now)
         self.intake.scan(now)
         self.jobs.scan(now)
@@ -179,7 +180,8 @@ class Daemon:
         self.rendering.tell_cancelled()
         if worker.is_ready and not self.spool.paused:
             self.jobs.claim(now)
-            self.rendering.hand_out(now)
+            if not self.room.is_low:
+                self.rendering.hand_out(now)
 
     def _is_drained(self) -> bool:
         is_settled = self.intake.is_idle and self.jobs.is_settled
@@ -293,5 +295,8 @@ class Daemon:
             yield self.room.why, "disk"
         for problem in self.registry.problems:
             yield str(problem), "configs/models.yaml"
+        for entry in self.registry.models():
+            if entry.status in ("unknown", "rejected"):
+                yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
         yield from self.intake.problems(now)
         yield from self.jobs.problems(now)

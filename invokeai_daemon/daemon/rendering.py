@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from invokeai_daemon.daemon.active import Active, Board, Handout
+from invokeai_daemon.daemon.active import CRASH, INTERRUPTION, Active, Board, Handout
 from invokeai_daemon.daemon.jobs import Jobs
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.room import DiskRoom
@@ -65,8 +65,12 @@ class Rendering:
 
     def hand_out(self, now: float) -> None:
         """Give a listening renderer the images that come next."""
-        for handout in self.board.handouts(now):
-            self.worker.send(_order(handout))
+        try:
+            for handout in self.board.handouts(now):
+                self.worker.send(_order(handout))
+        except OSError as error:
+            self.room.doubt()
+            events.warning("tries.not_written", path=error.filename, reason=error.strerror)
 
     def next_time(self) -> float:
         return min(self.worker.next_time(), self.board.next_time() if self.worker.is_ready else math.inf)
@@ -102,7 +106,13 @@ class Rendering:
     # -- events ----------------------------------------------------------------------------------------------------
 
     def take(self, message: Message, now: float) -> None:
-        """One event of the renderer."""
+        """One event of the renderer. One that lacks what it must say is left out, and the log says so."""
+        try:
+            self._take(message, now)
+        except (KeyError, TypeError, ValueError) as error:
+            events.error("worker.misspoke", worker="renderer", message=message, reason=repr(error))
+
+    def _take(self, message: Message, now: float) -> None:
         match message.get("event"):
             case "step":
                 self._take_step(message, now)
@@ -152,7 +162,7 @@ class Rendering:
             return
         else:
             job.lose([number], error)
-            pause = FIRST_PAUSE * 2 ** (job.tries.lost[number] - 1)
+            pause = FIRST_PAUSE * 2 ** (job.tries.lost[number] - CRASH)
             job.not_before[number] = now + min(LONGEST_PAUSE, pause)
             job.give_up(self.limits.attempts)
         self._end_if_finished(job)
@@ -171,7 +181,9 @@ class Rendering:
     def _mourn(self, death: Death) -> None:
         for job in list(self.board.jobs.values()):
             self._note_published(job)
-        touched = self.board.lose(f"the renderer died over it: {death}")
+        reason = f"the renderer was ended while it rendered this: {death}" if death.is_foreign else None
+        cost = INTERRUPTION if death.is_foreign else CRASH
+        touched = self.board.lose(reason or f"the renderer died over it: {death}", cost)
         for job in touched:
             for outcome in job.give_up(self.limits.attempts):
                 events.warning("image.failed", job=job.id, image=outcome.number, error=outcome.error)

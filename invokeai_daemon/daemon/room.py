@@ -40,6 +40,11 @@ class DiskRoom:
         self._doubted_until = self.clock() + DOUBT_SECONDS
         self._looked = self.clock()
 
+    @property
+    def is_doubted(self) -> bool:
+        """A write failed a moment ago."""
+        return self.clock() < self._doubted_until
+
     def next_time(self) -> float:
         """When to look again; infinity while there is room."""
         return self._looked + WHILE_LOW if self.is_low else float("inf")

@@ -32,6 +32,8 @@ class Death:
     last_words: str
     #: Whether it was taking orders.
     was_ready: bool
+    #: Somebody else ended it; what it worked on is hardly to blame.
+    is_foreign: bool = False
 
     def __str__(self) -> str:
         return f"{self.how} ({self.last_words})" if self.last_words else self.how
@@ -150,17 +152,19 @@ class Worker:
 
     def _death(self, now: float) -> Death | None:
         assert self._child is not None
+        is_silent = False
         if self._child.is_gone:
             how = self._child.end(patience=1.0)
         elif now - self._heard > self._allowed_silence:
             self._child.end()
+            is_silent = True
             how = f"killed because it was silent for {now - self._heard:.0f} s"
         else:
             return None
         self._unheard = self._child.pump()
         was_ready = self.is_ready or any(message.get("event") == "ready" for message in self._unheard)
         last_words = self._child.last_words.splitlines()[-1:]
-        death = Death(how, "".join(last_words), was_ready)
+        death = Death(how, "".join(last_words), was_ready, self._child.was_killed_from_outside and not is_silent)
         self._child, self.state = None, "down"
         if self._asked_to_stop:
             events.info("worker.ended", worker=self.name, how=death.how)

@@ -117,9 +117,7 @@ class Spool:
 
     def wait(self, ticket: Ticket, why: str) -> Ticket:
         """Let a job wait; `why` says for what. An unchanged text is not written again."""
-        waiting = self._move(ticket, "waiting")
-        self._write_note(waiting, WHY, why)
-        return waiting
+        return self._move(ticket, "waiting", WHY, why)
 
     def requeue(self, ticket: Ticket, priority: int) -> Ticket:
         """Back to the queue: a waiting job whose need is met, or a queued one whose priority was edited."""
@@ -141,16 +139,12 @@ class Spool:
 
     def fail(self, ticket: Ticket, error: str) -> Ticket:
         """The job needs the user; `error` says what, where, what was seen and what to do."""
-        failed = self._move(ticket, "failed")
-        self._write_note(failed, ERROR, error)
-        return failed
+        return self._move(ticket, "failed", ERROR, error)
 
     def reject(self, source: Path, stem: str, error: str) -> Ticket:
         """A drop that is no job: straight into failed/ with its error."""
         suffix = source.suffix.lower() if source.suffix.lower() in DROP_SUFFIXES else source.suffix
-        failed = self._place(source, "failed", self.free_id(stem), suffix)
-        self._write_note(failed, ERROR, error)
-        return failed
+        return self._place(source, "failed", self.free_id(stem), suffix, ERROR, error)
 
     # -- what a person asks for ------------------------------------------------------------------------------------
 
@@ -281,22 +275,26 @@ class Spool:
             self._last_sequence = max([self._last_sequence, *(ticket.sequence for ticket in tickets)])
         return self._queued
 
-    def _move(self, ticket: Ticket, state: str) -> Ticket:
+    def _move(self, ticket: Ticket, state: str, note: str = "", text: str = "") -> Ticket:
         if ticket.state == "queued":
             self._index().pop(ticket.id, None)
-        moved = self._place(ticket.path, state, ticket.id, ticket.path.suffix)
-        self._drop_notes(ticket, keep=tries.SUFFIX if state == "running" else "")
+        moved = self._place(ticket.path, state, ticket.id, ticket.path.suffix, note, text)
+        if moved.path != ticket.path:
+            self._drop_notes(ticket, keep=tries.SUFFIX if state == "running" else "")
         return replace(moved, priority=ticket.priority, sequence=ticket.sequence)
 
-    def _place(self, source: Path, state: str, job_id: str, suffix: str) -> Ticket:
-        target = self.root.state_folder(state) / f"{job_id}{suffix}"
-        number = 2
+    def _place(self, source: Path, state: str, job_id: str, suffix: str, note: str = "", text: str = "") -> Ticket:
+        """Move a file to a free name in a state folder, after its note, so that nobody sees the job without it."""
+        target, number = self.root.state_folder(state) / f"{job_id}{suffix}", 2
         while source != target and os.path.lexists(target):
             target = self.root.state_folder(state) / f"{numbered(job_id, number)}{suffix}"
             number += 1
+        ticket = Ticket(target.name.removesuffix(suffix), state, target)
+        if note:
+            self._write_note(ticket, note, text)
         if source != target:
             self._take(source, target)
-        return Ticket(target.name.removesuffix(suffix), state, target)
+        return ticket
 
     def _take(self, source: Path, target: Path) -> None:
         """Move, or copy where the name is a link: then others may hold the file behind it."""
@@ -314,8 +312,10 @@ class Spool:
         with suppress(OSError):
             if path.read_bytes() == text.encode("utf-8", "backslashreplace"):
                 return
-        files.write_atomically(path, text.encode("utf-8", "backslashreplace"), durable=False)
-        self._note(path.parent, file=path)
+        # The state is told by the folder; a disk that takes no note must not hold the job back.
+        with suppress(OSError):
+            files.write_atomically(path, text.encode("utf-8", "backslashreplace"), durable=False)
+            self._note(path.parent, file=path)
 
     def _drop_notes(self, ticket: Ticket, keep: str) -> None:
         for suffix in _NOTES:

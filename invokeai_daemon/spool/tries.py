@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class Tries:
     path: Path
     #: Images that a worker holds.
     handed: set[int] = field(default_factory=set)
-    #: Image number -> tries that ended with the death of a worker or of the daemon, or for lack of memory.
-    lost: dict[int, int] = field(default_factory=dict)
+    #: Image number -> tries that ended badly; one that somebody else may have ended counts half.
+    lost: dict[int, float] = field(default_factory=dict)
     #: False when there was no readable note: then `handed` is not known.
     noted: bool = False
 
@@ -37,16 +38,24 @@ class Tries:
         try:
             note = json.loads(path.read_bytes())
             handed = {int(number) for number in note["handed"]}
-            lost = {int(number): int(count) for number, count in note["lost"].items()}
+            lost = {int(number): float(count) for number, count in note["lost"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(path)
         return cls(path, handed, lost, noted=True)
 
     def hand(self, images: Iterable[int]) -> None:
-        """Note that a worker gets these images now. Waits for the disk when one of them was lost before."""
+        """Note that a worker gets these images now. Waits for the disk when one of them was lost before.
+
+        Raises OSError when the note cannot be written; then nothing is handed.
+        """
         images = set(images)
+        before = set(self.handed)
         self.handed |= images
-        self._write(durable=any(number in self.lost for number in images))
+        try:
+            self._write(durable=any(number in self.lost for number in images))
+        except OSError:
+            self.handed = before
+            raise
 
     def settle(self, image: int) -> None:
         """An image is published, failed or given back. Not written: the next note or the result says so too."""
@@ -55,14 +64,16 @@ class Tries:
     def release(self) -> None:
         """The worker gave back what it held, without fault: nothing counts as interrupted."""
         self.handed.clear()
-        self._write(durable=False)
+        with suppress(OSError):
+            self._write(durable=False)
 
-    def lose(self, images: Iterable[int]) -> None:
-        """These tries ended badly: count them, on disk."""
+    def lose(self, images: Iterable[int], cost: float = 1.0) -> None:
+        """These tries ended badly: count them, on disk; in memory where the disk takes nothing."""
         for number in images:
-            self.lost[number] = self.lost.get(number, 0) + 1
+            self.lost[number] = self.lost.get(number, 0.0) + cost
             self.handed.discard(number)
-        self._write(durable=True)
+        with suppress(OSError):
+            self._write(durable=True)
 
     def _write(self, durable: bool) -> None:
         note = {"handed": sorted(self.handed), "lost": {str(number): n for number, n in sorted(self.lost.items())}}

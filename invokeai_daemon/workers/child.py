@@ -14,6 +14,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from invokeai_daemon.workers.protocol import MAX_LINE, Message, ProtocolError, decode, encode
 
@@ -21,6 +22,8 @@ from invokeai_daemon.workers.protocol import MAX_LINE, Message, ProtocolError, d
 MAX_UNREAD = 64 * 1024 * 1024
 _CHUNK = 1 << 18
 _KEPT_LINES = 12
+#: Signals by which people and service managers end a process.
+_SENT_BY_OTHERS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 
 
 class Child:
@@ -47,6 +50,9 @@ class Child:
         self._events = bytearray()
         self._errors = bytearray()
         self._last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._memory_kills = _memory_kills()
+        #: Known after its end: a signal from somebody else, not its own work, ended it.
+        self.was_killed_from_outside = False
         #: Why the worker's word is not trusted any more; empty while it is.
         self.fault = ""
         assert self._process.stdin and self._process.stdout and self._process.stderr
@@ -95,7 +101,8 @@ class Child:
         self._log_errors()
         for descriptor in (self._in, self._out, self._err):
             self._close(descriptor)
-        how = "ended by the daemon" if is_ours else _how_it_ended(self._process.returncode)
+        self.was_killed_from_outside = not is_ours and not self.fault and self._was_somebody_else()
+        how = "ended by the daemon" if is_ours else _how_it_ended(self._process.returncode, self._ran_out_of_memory())
         return self.fault or how
 
     def close_orders(self) -> None:
@@ -106,6 +113,16 @@ class Child:
     def last_words(self) -> str:
         """The last lines it printed on standard error."""
         return "\n".join(self._last_lines)
+
+    def _was_somebody_else(self) -> bool:
+        """Whether a signal ended it that neither its own work nor a lack of memory sends."""
+        number = -(self._process.returncode or 0)
+        return number in _SENT_BY_OTHERS and not (number == signal.SIGKILL and self._ran_out_of_memory() is not False)
+
+    def _ran_out_of_memory(self) -> bool | None:
+        """Whether the system killed somebody for lack of memory while it ran; None where that is not told."""
+        now = _memory_kills()
+        return None if now is None or self._memory_kills is None else now > self._memory_kills
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -178,14 +195,26 @@ class Child:
                     stream.close()
 
 
-def _how_it_ended(code: int | None) -> str:
+def _how_it_ended(code: int | None, ran_out_of_memory: bool | None) -> str:
     if code is None:
         return "it did not end"
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = ": often the system running out of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
-    return f"exited with code {code}"
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if -code != signal.SIGKILL:
+        return f"killed by {name}"
+    hints = {True: ", since the system ran out of memory", False: " from outside", None: ""}
+    return f"killed by {name}{hints[ran_out_of_memory]}"
+
+
+def _memory_kills() -> int | None:
+    """How many processes the system has killed for lack of memory since it started; None where it does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import select
 import signal
 import struct
@@ -80,7 +81,11 @@ class Painter:
         say(event="step", job=plan.job_id, image=image.number, step=1, steps=image.steps)
         if not self.misbehave(plan, image, folder):
             return
-        name = Results(folder).publish(plan, image, png_of(plan, image))
+        try:
+            name = Results(folder).publish(plan, image, png_of(plan, image))
+        except OSError as error:
+            say(event="image_failed", job=plan.job_id, image=image.number, error=str(error), temporary=True)
+            return
         say(
             event="published", job=plan.job_id, image=image.number, file=name, seed=image.seed, seconds=0.1, warnings=[]
         )
@@ -91,10 +96,10 @@ class Painter:
         mark = folder / ".died"
         if "die once" in prompt and not mark.exists():
             mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
         if "die" in prompt.split() and "once" not in prompt:
             os.write(2, b"about to die\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
         if "hang" in prompt:
             time.sleep(3600)
         if "garble" in prompt and not mark.exists():
@@ -112,5 +117,6 @@ class Painter:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # die with the daemon, also in the middle of a nap
     Painter().run()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.daemon.active import Active, Board, Handout
+from invokeai_daemon.daemon.active import INTERRUPTION, Active, Board, Handout
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.output.results import Outcome, Results
 from invokeai_daemon.spool.spool import Ticket
@@ -124,6 +124,25 @@ def test_the_suspect_that_was_tried_least_is_tried_next(bench: Bench) -> None:
     assert a.tries.lost == {1: 2, 2: 2, 3: 1}
 
 
+def test_the_unlucky_of_all_jobs_are_tried_before_one_of_them_is_tried_out(bench: Bench) -> None:
+    jobs = [bench.job(f"job{number:02}", 1) for number in range(4)]
+    bench.out()
+    bench.board.lose("killed")
+    for expected in ("job00", "job01", "job02", "job03", "job00"):
+        assert bench.out() == [(expected, (1,), True)]
+        bench.board.lose("killed")
+    assert [job.tries.lost[1] for job in jobs] == [3, 2, 2, 2]
+
+
+def test_a_kill_from_outside_costs_half_as_much_as_a_crash(bench: Bench) -> None:
+    a = bench.job("a", 1)
+    for _ in range(2 * ATTEMPTS):
+        assert not a.give_up(ATTEMPTS)
+        bench.out()
+        bench.board.lose("killed", INTERRUPTION)
+    assert a.give_up(ATTEMPTS)
+
+
 def test_an_image_whose_tries_are_used_up_fails_and_its_job_goes_on(bench: Bench) -> None:
     a = bench.job("a", 2)
     for _ in range(10):
@@ -134,14 +153,16 @@ def test_an_image_whose_tries_are_used_up_fails_and_its_job_goes_on(bench: Bench
             bench.board.lose("killed by SIGSEGV")
             a.give_up(ATTEMPTS)
     assert a.is_finished
-    assert [(outcome.number, outcome.error) for outcome in a.failures] == [(1, "killed by SIGSEGV (3 of 3 tries)")]
+    assert [(outcome.number, outcome.error) for outcome in a.failures] == [
+        (1, "killed by SIGSEGV; all of its 3 tries are used up")
+    ]
 
 
 def test_every_try_is_on_disk_before_it_begins(bench: Bench) -> None:
     bench.job("a", 2)
     bench.out()
     again = bench.job("a", 2, crash_window=4)
-    assert again.tries.lost == {1: 1, 2: 1}
+    assert again.tries.lost == {1: INTERRUPTION, 2: INTERRUPTION}
 
 
 def test_a_crash_without_a_note_counts_against_the_first_images_only(bench: Bench) -> None:
@@ -165,7 +186,7 @@ def test_what_was_published_in_the_instant_of_a_crash_is_held_by_nobody(bench: B
     (bench.folder / "a" / "0001.1.png").write_bytes(b"")
     again = bench.job("a", 2, crash_window=4)
     assert again.held == set()
-    assert again.tries.lost == {2: 1}
+    assert again.tries.lost == {2: INTERRUPTION}
     assert bench.out() == [("a", (2,), True)]
 
 
@@ -208,3 +229,43 @@ def test_an_end_that_is_told_twice_counts_once(bench: Bench) -> None:
     assert not a.end(Outcome(1, "failed", error="late"))
     assert not a.end(Outcome(99, "done"))
     assert a.pending == 1
+
+
+def test_a_disk_that_takes_no_note_gets_no_image_out_and_loses_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    a = bench.job("a", 3)
+    with monkeypatch.context() as broken:
+        broken.setattr("invokeai_daemon.files.write_atomically", full)
+        with pytest.raises(OSError, match="No space"):
+            bench.out()
+        assert a.held == set()
+        a.lose([3], "it died")
+    assert bench.out() == [("a", (1, 2), False)]
+    assert a.tries.lost == {3: 1}
+
+
+def test_an_image_that_was_lost_alone_too_goes_behind_the_rest_of_the_board(bench: Bench) -> None:
+    bench.job("a", 1)
+    b = bench.job("b", 1)
+    assert bench.out() == [("a", (1,), False), ("b", (1,), False)]
+    bench.board.lose("killed")
+    assert bench.out() == [("a", (1,), True)]
+    bench.board.lose("killed")
+    assert bench.out() == [("b", (1,), True)]
+    assert bench.out() == []
+    done(b, [1])
+    assert bench.out() == [("a", (1,), True)]
+
+
+def test_kills_from_outside_that_are_fewer_than_the_images_use_up_no_images_tries(bench: Bench) -> None:
+    jobs = [bench.job(f"job{number}", 1) for number in range(4)]
+    bench.out()
+    for _ in range(5):
+        for job in bench.board.lose("killed"):
+            assert job.give_up(ATTEMPTS) == []
+        assert len(bench.out()) == 1
+    assert all(not job.outcomes for job in jobs)

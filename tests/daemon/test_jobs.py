@@ -542,3 +542,17 @@ def test_counts_follow_without_reading_the_folders(desk: Desk) -> None:
     told = desk.jobs.count()
     desk.jobs.scan(desk.now)
     assert desk.jobs.count() == told
+
+
+def test_a_result_that_cannot_be_written_is_written_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.drop("cat.toml", JOB)
+    desk.tick()
+    in_the_way = desk.root.outputs / "cat" / "result.json"
+    in_the_way.mkdir()
+    desk.render(desk.board.jobs["cat"])
+    assert desk.places() == {"running": ["cat.toml"]}
+    assert desk.jobs.count()["running"] == 1
+    in_the_way.rmdir()
+    desk.tick(60.0)
+    assert desk.places() == {"done": ["cat.toml"]}
+    assert in_the_way.is_file()

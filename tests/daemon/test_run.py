@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,9 +107,9 @@ def test_an_image_that_kills_every_renderer_fails_and_all_others_are_made(served
     served.start()
     wait_until(lambda: served.is_in("failed", "bad.toml") and served.is_in("done", "good.toml"))
     error = (served.root.state_folder("failed") / "bad.error.txt").read_text()
-    assert "killed by SIGKILL" in error
+    assert "killed by SIGSEGV" in error
     assert "about to die" in error
-    assert "3 of 3 tries" in error
+    assert "all of its 3 tries are used up" in error
     assert len(served.pictures("good")) == 4
     assert len(served.events("worker.died")) == 3
 
@@ -138,6 +140,31 @@ def test_a_renderer_that_cannot_start_degrades_the_status_and_keeps_the_jobs(ser
     status = wait_until(lambda: served.status() if served.status()["state"] == "degraded" else None)
     assert any("No module named" in problem["what"] for problem in status["problems"])
     assert status["jobs"]["queued"] == 1
+
+
+def test_a_full_disk_makes_a_job_wait_and_room_lets_it_go_on(served: Served) -> None:
+    outputs = str(served.root.outputs)
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", outputs]
+    if subprocess.run(mounting, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs privileges")
+    try:
+        served.start()
+        served.drop("slow.toml", job("slow 0.1", iterations=20))
+        wait_until(lambda: served.pictures("slow"))
+        ballast = served.root.outputs / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        wait_until(lambda: served.is_in("waiting", "slow.toml"))
+        status = wait_until(lambda: served.status() if served.status()["state"] == "degraded" else None)
+        assert any(problem["where"] == "disk" for problem in status["problems"])
+        ballast.unlink()
+        wait_until(lambda: served.is_in("done", "slow.toml"))
+        assert len(served.pictures("slow")) == 20
+        assert served.stop() == 0
+        check_root(served.root, {"slow"})
+    finally:
+        subprocess.run(["umount", "-l", outputs], check=True)
 
 
 # What users do meanwhile
