@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from invokeai_daemon import files
 from invokeai_daemon.daemon.active import CRASH, INTERRUPTION, Active, Board, Handout
 from invokeai_daemon.daemon.jobs import Jobs
 from invokeai_daemon.daemon.logs import events
@@ -187,6 +188,8 @@ class Rendering:
         for job in touched:
             for outcome in job.give_up(self.limits.attempts):
                 events.warning("image.failed", job=job.id, image=outcome.number, error=outcome.error)
+        # Nobody writes there now: what the worker left half written goes.
+        files.remove_leftovers(job.results.folder for job in touched)
         if self._loading:
             self._blame_model(self._loading, death)
         for job in touched:

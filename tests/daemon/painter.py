@@ -96,6 +96,7 @@ class Painter:
         mark = folder / ".died"
         if "die once" in prompt and not mark.exists():
             mark.touch()
+            (folder / ".tmp-1-half.png").write_bytes(b"half a picture")
             os.kill(os.getpid(), signal.SIGSEGV)
         if "die" in prompt.split() and "once" not in prompt:
             os.write(2, b"about to die\n")
