@@ -180,7 +180,7 @@ def test_deleting_a_running_job_cancels_it(served: Served) -> None:
     served.drop("cat.toml", JOB)
     wait_until(lambda: served.is_in("done", "cat.toml"))
     assert len(served.pictures("slow")) < 50
-    assert served.names("running") == []
+    wait_until(lambda: served.names("running") == [])
 
 
 def test_a_model_that_appears_in_the_registry_starts_the_jobs_that_wait_for_it(served: Served) -> None:
@@ -189,7 +189,7 @@ def test_a_model_that_appears_in_the_registry_starts_the_jobs_that_wait_for_it(s
     wait_until(lambda: served.is_in("waiting", "cat.toml"))
     served.register("late")
     wait_until(lambda: served.is_in("done", "cat.toml"))
-    assert served.names("waiting") == []
+    wait_until(lambda: served.names("waiting") == [])
 
 
 def test_pause_and_resume(served: Served) -> None:
