@@ -107,7 +107,7 @@ def move(source: Path, target: Path, *, sync: bool = True) -> None:
 def remove_leftovers(folders: Iterable[Path]) -> None:
     """Remove the unfinished files that a crash left in these folders (not below them)."""
     for folder in folders:
-        for entry in _entries(folder):
+        for entry in entries(folder):
             if entry.name.startswith(TEMPORARY_PREFIX):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
@@ -115,10 +115,11 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
                     Path(entry.path).unlink(missing_ok=True)
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, in no order; nothing when it is not there."""
     try:
-        with os.scandir(folder) as entries:
-            yield from entries
+        with os.scandir(folder) as found:
+            yield from found
     except FileNotFoundError:
         return
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,13 +60,13 @@ class Spool:
 
     def jobs(self, state: str) -> list[Ticket]:
         """The jobs of a state; queued ones in running order, others by name. Failed drops that are no jobs count."""
-        tickets = (_ticket(state, Path(entry.path)) for entry in _entries(self.root.state_folder(state)))
+        tickets = (_ticket(state, Path(entry.path)) for entry in files.entries(self.root.state_folder(state)))
         found = [ticket for ticket in tickets if ticket is not None and ticket.path.suffix in _suffixes(state)]
         return sorted(found, key=lambda ticket: (*ticket.order, ticket.id))
 
     def set_aside_drops(self) -> list[Ticket]:
         """The drops in running/ that are being taken apart into jobs."""
-        tickets = (_ticket("running", Path(entry.path)) for entry in _entries(self.root.state_folder("running")))
+        tickets = (_ticket("running", Path(entry.path)) for entry in files.entries(self.root.state_folder("running")))
         return [ticket for ticket in tickets if ticket is not None and ticket.path.suffix != ".toml"]
 
     def find(self, name: str) -> Ticket | None:
@@ -86,7 +86,7 @@ class Spool:
     def count(self, state: str) -> int:
         """How many jobs are in a state."""
         folder, suffixes = self.root.state_folder(state), _suffixes(state)
-        return sum(1 for entry in _entries(folder) if entry.name.endswith(suffixes) and _is_ours(entry.name))
+        return sum(1 for entry in files.entries(folder) if entry.name.endswith(suffixes) and _is_ours(entry.name))
 
     @property
     def paused(self) -> bool:
@@ -190,7 +190,7 @@ class Spool:
     def strangers(self) -> list[Path]:
         """What lies in queued/ under names that the spool did not give."""
         folder = self.root.state_folder("queued")
-        return [Path(entry.path) for entry in _entries(folder) if parse_queued(entry.name) is None]
+        return [Path(entry.path) for entry in files.entries(folder) if parse_queued(entry.name) is None]
 
     def look_at_queue(self) -> dict[str, Ticket]:
         """Read queued/ again; id → ticket."""
@@ -325,7 +325,7 @@ class Spool:
 
     def _remove_stray_notes(self, state: str) -> None:
         folder = self.root.state_folder(state)
-        for entry in list(_entries(folder)):
+        for entry in list(files.entries(folder)):
             for suffix in _NOTES:
                 if entry.name.endswith(suffix):
                     job_id = entry.name.removesuffix(suffix)
@@ -336,14 +336,6 @@ class Spool:
         self._unsynced.update(folders)
         if file is not None:
             self._unsynced_files.add(file)
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except FileNotFoundError:
-        return
 
 
 def _suffixes(state: str) -> tuple[str, ...]:
