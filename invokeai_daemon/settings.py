@@ -57,6 +57,21 @@ class ImportSettings(Table):
     )
     timeout_seconds: float = Field(3600.0, gt=0, description="an import that takes longer is given up")
     memory_mb: int = Field(4096, ge=256, description="address space of the importer beyond the mapped model file")
+    cpu_seconds: int = Field(600, ge=10, description="processor time that looking at one file may take")
+    use_ema: bool = Field(False, description="take the averaged weights of a checkpoint that holds both")
+    dtype: Literal["keep", "float32", "float16", "bfloat16"] = Field("keep", description="what converted models hold")
+    thumbnails: bool = Field(
+        True, description="render a small picture of a new main model when there is nothing else to do"
+    )
+
+
+class InstallSettings(Table):
+    """How models are fetched."""
+
+    tokens: dict[str, str] = Field(default_factory=dict, description="host -> token that is sent to it")
+    hub_endpoint: str = Field("", description="another Hugging Face hub; empty is the public one")
+    retries: int = Field(5, ge=0, description="tries of a broken download, which goes on where it stopped")
+    timeout_seconds: float = Field(30.0, gt=0, description="a server silent for longer counts as broken off")
 
 
 class OutputSettings(Table):
@@ -99,6 +114,7 @@ class Settings(Table):
     defaults: dict[str, Any] = Field(default_factory=dict, description="any job key, for jobs that do not set it")
     watch: WatchSettings = WatchSettings()
     import_: ImportSettings = Field(default_factory=ImportSettings, alias="import")
+    install: InstallSettings = InstallSettings()
     output: OutputSettings = OutputSettings()
     limits: LimitSettings = LimitSettings()
     notify: NotifySettings = NotifySettings()
