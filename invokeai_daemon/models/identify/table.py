@@ -1,7 +1,7 @@
 """Tables: what a row that describes a kind of model consists of, and how a file is held against it.
 
-A row (`Family`) is data: rules over `Weights`, each with the words for what was seen, whether it holds or not. The first
-rules are its marks: only where they hold the family is near enough to be named when it is ruled out. Every room
+A row (`Family`) is data: rules over `Weights`, each with the words for what was seen, whether it holds or not. The
+first rules are its marks: only where they hold the family is near enough to be named when it is ruled out. Every room
 (`main`, `lora`, `vae`, …) exports its rows; the order of rows says nothing, and two that fit are a tie.
 """
 
