@@ -278,7 +278,7 @@ class Daemon:
         }
 
     def _models(self) -> dict[str, int]:
-        counts = {"ok": 0, "importing": self.intake.importing, "unknown": 0, "missing": 0, "rejected": 0}
+        counts = {"ok": 0, "importing": self.intake.importing, "unusable": 0, "unknown": 0, "missing": 0, "rejected": 0}
         for entry in self.registry.models():
             counts[entry.status] += 1
         return counts
@@ -296,7 +296,7 @@ class Daemon:
         for problem in self.registry.problems:
             yield str(problem), "configs/models.yaml"
         for entry in self.registry.models():
-            if entry.status in ("unknown", "rejected"):
+            if entry.status in ("unusable", "unknown", "rejected"):
                 yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
         yield from self.intake.problems(now)
         yield from self.jobs.problems(now)

@@ -10,19 +10,21 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from invokeai_daemon.errors import ModelError, ModelMissing, Problem
 from invokeai_daemon.files import locked, write_atomically
+from invokeai_daemon.models.entries.entry import STATUSES, Entry
 from invokeai_daemon.models.stanzas import Document, Stanza, read_stanzas, with_stanza, without_stanza
 from invokeai_daemon.root import Root
 from invokeai_daemon.strict_toml import nearest
 
-STATUSES = ("ok", "missing", "unknown", "rejected")
 #: Shorter pieces of a hash are more likely a mistyped name.
 MIN_HASH_DIGITS = 6
+
+__all__ = ["Entry", "Registry"]
 
 _HEADING = """\
 # The models that invokeai-daemon knows, one stanza each. You may edit this file while the daemon runs:
@@ -32,37 +34,6 @@ _HEADING = """\
 _KEY_OF_3 = re.compile(r"(any|sd-1|sd-2|sdxl|sdxl-refiner)/(\w+)/(.+)")
 #: InvokeAI's own bookkeeping.
 _NOT_MODELS = {"__metadata__"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A registered model. Its words are InvokeAI's."""
-
-    name: str
-    #: What is rendered with: a diffusers folder, or a file used in place. Absolute; empty when there is nothing yet.
-    path: str
-    format: str = "unknown"
-    type: str = "unknown"
-    base: str = "unknown"
-    variant: str | None = None
-    prediction_type: str | None = None
-    #: "blake3:" and hexadecimal digits; empty when it was not computed.
-    hash: str = ""
-    #: The file or folder that the user gave. Absolute; empty when the entry was written by hand.
-    source: str = ""
-    #: ok, missing (its path is gone), unknown (no known kind) or rejected (broken or unsafe)
-    status: str = "ok"
-    description: str = ""
-    #: Keys of a job, for jobs that do not set them.
-    default_settings: Mapping[str, Any] = field(default_factory=dict)
-    trigger_phrases: tuple[str, ...] = ()
-    #: Why the status is not ok, or what was taken for granted: a sentence.
-    reason: str = ""
-    #: The model of jobs that name none (InvokeAI's `default: true`).
-    default: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "trigger_phrases": list(self.trigger_phrases)}
 
 
 _TEXTS = ("format", "type", "base", "variant", "prediction_type", "hash", "status", "description", "reason")

@@ -1,0 +1,69 @@
+"""Entry: a registered model, in InvokeAI's words, and the one place that says what a job can render with today.
+
+The importer makes entries, the registry keeps them, everybody else reads them. Never touches a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
+#: Bases of main models that the engine can render.
+RENDERABLE = frozenset({"sd-1"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model. Its words are InvokeAI's."""
+
+    name: str
+    #: What is rendered with: a diffusers folder, or a file used in place. Absolute; empty when there is nothing yet.
+    path: str
+    format: str = "unknown"
+    type: str = "unknown"
+    base: str = "unknown"
+    variant: str | None = None
+    prediction_type: str | None = None
+    #: "blake3:" and hexadecimal digits, of the content of `source` (of a folder: of its weight files, by name); empty
+    #: until it was computed. Two entries with one hash came from the same bytes.
+    hash: str = ""
+    #: The file or folder that the user gave. Absolute; empty when the entry was written by hand.
+    source: str = ""
+    #: ok, unusable (known, but something is missing that it needs), missing (its path is gone), unknown (no known kind)
+    #: or rejected (broken or unsafe)
+    status: str = "ok"
+    description: str = ""
+    #: Keys of a job, for jobs that do not set them.
+    default_settings: Mapping[str, Any] = field(default_factory=dict)
+    trigger_phrases: tuple[str, ...] = ()
+    #: Why the status is not ok, or what was taken for granted: a sentence.
+    reason: str = ""
+    #: The model of jobs that name none (InvokeAI's `default: true`).
+    default: bool = False
+    #: How the keys of a LoRA are written: kohya, diffusers, peft, …; None for other types.
+    dialect: str | None = None
+    #: Where the model comes from.
+    source_url: str = ""
+    #: A picture that shows what it does: a preview beside the source, or a thumbnail. Absolute; empty for none.
+    cover_image: str = ""
+    #: Other files or folders with the same content as `source`. Absolute.
+    aliases: tuple[str, ...] = ()
+    #: What must be on this machine before the model can be used: a sentence for each missing part.
+    needs: tuple[str, ...] = ()
+    #: A VAE that the stanza of an older InvokeAI names: an absolute path, or owner/name of a repository.
+    vae: str = ""
+    #: The training config that the stanza of an older InvokeAI names. Absolute.
+    config: str = ""
+    #: InvokeAI's wish to keep it off the GPU; None where nobody said so.
+    cpu_only: bool | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        facts = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Entry:
+        """The entry that `as_json` made these facts of."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
