@@ -115,6 +115,23 @@ class ModelMissing(ModelError):
     """No such model is registered, or its files are gone; temporary, since it may still arrive."""
 
 
+class InstallError(ModelError):
+    """A model cannot be fetched."""
+
+
+class NotASource(InstallError):
+    """The text names nothing that can be fetched."""
+
+
+class FetchInterrupted(InstallError):
+    """The download broke off; temporary, and it goes on where it stopped."""
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        #: Seconds after which the server wants to be asked again; None when it did not say.
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
 class RenderError(DaemonError):
     """An image could not be rendered."""
 

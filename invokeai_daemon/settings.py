@@ -72,6 +72,8 @@ class InstallSettings(Table):
     hub_endpoint: str = Field("", description="another Hugging Face hub; empty is the public one")
     retries: int = Field(5, ge=0, description="tries of a broken download, which goes on where it stopped")
     timeout_seconds: float = Field(30.0, gt=0, description="a server silent for longer counts as broken off")
+    max_gb: float = Field(100.0, gt=0, description="a larger file is not fetched")
+    allow_private: bool = Field(False, description="fetch from addresses of this machine and the local network too")
 
 
 class OutputSettings(Table):

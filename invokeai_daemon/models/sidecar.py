@@ -8,32 +8,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from invokeai_daemon.errors import Problem, SidecarError
 from invokeai_daemon.job.schema import SchedulerName, Size, Text
 from invokeai_daemon.models.header import opened
+from invokeai_daemon.models.identity import Base, PredictionType, Type, Variant
 from invokeai_daemon.strict_toml import read_toml, validate
 
 MAX_BYTES = 64 * 1024
-
-Type = Literal[
-    "main",
-    "vae",
-    "lora",
-    "control_lora",
-    "controlnet",
-    "embedding",
-    "ip_adapter",
-    "clip_vision",
-    "clip_embed",
-    "t2i_adapter",
-    "spandrel_image_to_image",
-]
-Base = Literal["any", "sd-1", "sd-2", "sd-3", "sdxl", "sdxl-refiner", "flux"]
-
 
 class DefaultSettings(BaseModel):
     """What a job gets from its model when it does not say it."""
@@ -53,13 +38,11 @@ class Sidecar(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    type: Type | None = Field(None, description="decides when the file fits several")
-    base: Base | None = Field(None, description="decides when the file fits several")
-    variant: Literal["normal", "inpaint", "depth"] | None = Field(
-        None, description="what the UNet takes beside latents"
-    )
-    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = Field(
-        None, description="what the UNet predicts; most files do not say it"
+    type: Type | None = Field(None, description="what the model is, whatever the file looks like")
+    base: Base | None = Field(None, description="what the model belongs to, whatever the file looks like")
+    variant: Variant | None = Field(None, description="normal, inpaint, depth, dev, schnell, …")
+    prediction_type: PredictionType | None = Field(
+        None, description="what the denoiser predicts; most files do not say it"
     )
     name: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
         None, description="its name in models.yaml, instead of the file's stem"
@@ -68,6 +51,8 @@ class Sidecar(BaseModel):
     trigger_phrases: list[Text] = Field(default_factory=list, description="words that the model was trained on")
     default_settings: DefaultSettings = Field(default_factory=lambda: DefaultSettings.model_validate({}))
     source_url: Text | None = Field(None, description="where the model comes from")
+    install: Text | None = Field(None, description="what to fetch while no model of this name is here")
+    hash: Text | None = Field(None, description="what a fetched file must be: sha256:… or blake3:…")
 
 
 def sidecar_path(model: Path) -> Path:
