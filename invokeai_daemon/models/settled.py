@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from invokeai_daemon.errors import UnreadableModel
-from invokeai_daemon.models.archive import ends_like_a_zip, read_directory
-from invokeai_daemon.models.facts import read_config
-from invokeai_daemon.models.header import opened, sniff
+from invokeai_daemon.models.configs import read_config
+from invokeai_daemon.models.formats.archive import ends_like_a_zip, read_directory
+from invokeai_daemon.models.formats.gguf import length_of_gguf
+from invokeai_daemon.models.formats.opening import opened, sniff
 
 State = Literal["complete", "incomplete", "unknown"]
 
@@ -54,6 +55,8 @@ def _file(path: Path, descriptor: int, size: int) -> Proof:
         return _safetensors(descriptor, size)
     if kind == "zip":
         return _zip(path, descriptor, size)
+    if kind == "gguf":
+        return _gguf(path, descriptor, size)
     return Proof("unknown", "its format does not tell its length")
 
 
@@ -61,6 +64,8 @@ def _file(path: Path, descriptor: int, size: int) -> Proof:
 _END_OF_TENSOR = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d{1,19}\s*,\s*(\d{1,19})\s*\]')
 #: Headers of real models have at most a few megabytes.
 _MAX_HEADER = 16 * 1024 * 1024
+#: Bytes that may follow the last tensor of a GGUF file, to fill its last block.
+_MAX_PADDING = 1024 * 1024
 
 
 def _safetensors(descriptor: int, size: int) -> Proof:
@@ -85,6 +90,16 @@ def _zip(path: Path, descriptor: int, size: int) -> Proof:
     if any(member.local + member.size > size for member in members):
         return Proof("unknown", "the archive names members beyond its end")
     return Proof("complete", f"its end names {len(members):,} members, all within its {size:,} bytes")
+
+
+def _gguf(path: Path, descriptor: int, size: int) -> Proof:
+    """Its header says where each tensor ends, and the reader of it costs no more than the header is long."""
+    end = length_of_gguf(path, descriptor, size)
+    if end > size:
+        return Proof("incomplete", f"at least {end - size:,} bytes have not come")
+    if size - end >= _MAX_PADDING:
+        return Proof("unknown", f"{size - end:,} bytes follow its last tensor")
+    return Proof("complete", f"its header and tensors fill its {size:,} bytes")
 
 
 def _unless_being_written(found: Proof, descriptor: int, size: int) -> Proof:

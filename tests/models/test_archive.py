@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from invokeai_daemon.errors import UnreadableModel
-from invokeai_daemon.models.archive import Archive, read_archive
+from invokeai_daemon.models.formats.archive import Archive, read_archive
 from tests.models.build import Entry, write_zip
 
 

@@ -1,106 +1,55 @@
 """Pickles of weight files, read without running them: an interpreter that builds plain values and tensor references.
 
-Called by `header` for the `data.pkl` of a torch archive. It imports nothing and calls nothing that the file names: a
-global is compared with a fixed list, and what is not on it is `UnsafeModel`. Work and memory are bounded by the size of
-the pickle. Never imports torch.
+Called by the readers of torch's formats. It imports nothing and calls nothing that the file names: what a global is
+taken for, `globals` says. One that can only be an attack is `UnsafeModel`; one that training left there becomes an
+`Opaque`, and no tensor may be made from it. Work and memory are bounded by the size of the pickle. Never imports torch.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel, UnsafeModel
+from invokeai_daemon.models.formats.base import shown
+from invokeai_daemon.models.formats.globals import (
+    DICTIONARIES,
+    DTYPES,
+    REBUILDERS,
+    STORAGES,
+    Kind,
+    is_code_when_called,
+    kind_of,
+)
 
-#: More opcodes than this in one pickle is an attack: 20,000 tensors need about 800,000.
-MAX_OPCODES = 3_000_000
+#: More opcodes than this in one pickle is an attack: 20,000 tensors need about 800,000. Values that one opcode copies
+#: count as well.
+MAX_OPCODES = 2_000_000
 #: torch records storages at most this long in bytes; a larger number is nonsense (and would not fit a file offset).
 MAX_NUMBER = 2**62
 
-#: Storage classes of torch and the safetensors name of what they hold.
-STORAGES = {
-    "torch.DoubleStorage": "F64",
-    "torch.FloatStorage": "F32",
-    "torch.HalfStorage": "F16",
-    "torch.BFloat16Storage": "BF16",
-    "torch.LongStorage": "I64",
-    "torch.IntStorage": "I32",
-    "torch.ShortStorage": "I16",
-    "torch.CharStorage": "I8",
-    "torch.ByteStorage": "U8",
-    "torch.BoolStorage": "BOOL",
-    "torch.ComplexFloatStorage": "C64",
-    "torch.storage.UntypedStorage": "",
-    "torch.UntypedStorage": "",
-}
-DTYPES = {
-    "torch.float64": "F64",
-    "torch.float32": "F32",
-    "torch.float16": "F16",
-    "torch.bfloat16": "BF16",
-    "torch.int64": "I64",
-    "torch.int32": "I32",
-    "torch.int16": "I16",
-    "torch.int8": "I8",
-    "torch.uint8": "U8",
-    "torch.uint16": "U16",
-    "torch.uint32": "U32",
-    "torch.uint64": "U64",
-    "torch.bool": "BOOL",
-    "torch.complex64": "C64",
-    "torch.float8_e4m3fn": "F8_E4M3",
-    "torch.float8_e5m2": "F8_E5M2",
-}
-#: Functions that make a tensor; their meaning is known here, they are not called.
-REBUILDERS = {
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_tensor_v3",
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_parameter_with_state",
-    "torch._tensor._rebuild_from_type_v2",
-}
-DICTIONARIES = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict", "collections.defaultdict"}
-#: What training leaves beside the weights. Such a value becomes an `Opaque`, which can do nothing.
-LEFTOVERS = re.compile(
-    r"""
-      (?:pytorch_lightning|lightning(?:\.pytorch)?)\.callbacks(?:\.\w+)*\.[A-Z]\w*
-    | (?:pytorch_lightning|lightning(?:\.pytorch|\.fabric)?)\.utilities\.(?:parsing\.AttributeDict|enums\.[A-Z]\w*)
-    | omegaconf\.(?:dictconfig|listconfig|base|nodes)\.[A-Z]\w*
-    | numpy\.(?:core|_core)\.multiarray\.(?:scalar|_reconstruct)
-    | numpy\.(?:ndarray|dtype)
-    | _codecs\.encode
-    | collections\.(?:deque|Counter)
-    | (?:builtins|__builtin__)\.(?:set|frozenset|list|tuple|int|float|bool|str|bytes|bytearray|complex|slice|range)
-    | typing\.(?:Any|Union|Dict|List|Tuple)
-    | pathlib\.(?:Pure)?(?:Posix|Windows)?Path
-    | argparse\.Namespace
-    | datetime\.(?:datetime|date|timedelta)
-    | easydict\.EasyDict
-    | torch\.(?:Size|device|Tensor|Generator)
-    | torch\.nn\.parameter\.Parameter
-    | torch\.nn\.modules\.container\.ParameterDict
-    """,
-    re.VERBOSE,
-)
+
+class CutOffPickle(UnreadableModel):
+    """The pickle goes on beyond the bytes that were given."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
-    """A reference to the bytes of a storage of the archive."""
+    """A reference to the bytes of a storage of the file."""
 
-    #: The member `data/<key>`.
+    #: In an archive the member `data/<key>`.
     key: str
     #: Safetensors name; empty when the tensor says it.
     dtype: str
     #: Elements, or bytes where `dtype` is empty.
     count: int
+    #: Elements of the storage before the first one of this view; only files of torch before 0.4 have such views.
+    start: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A view of a storage: offset and strides in elements."""
 
@@ -111,14 +60,15 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Global:
-    """A name that the pickle asked for and that is on the list. It is a name; nothing was imported."""
+    """A name that the pickle asked for. It is a name; nothing was imported."""
 
     name: str
+    kind: Kind
 
 
-@dataclass
+@dataclass(slots=True)
 class Opaque:
     """A value of a class that is not built: what the pickle wanted to put into it is kept, as plain values."""
 
@@ -126,6 +76,24 @@ class Opaque:
     arguments: Any = ()
     state: Any = None
     items: dict[Any, Any] = field(default_factory=dict)
+    #: Of a class that is not known to hold values only: nothing may be taken from it.
+    is_leftover: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a pickle says."""
+
+    #: None, bool, int, float, str, bytes, list, tuple, dict, `Tensor`, `Storage`, `Global` or `Opaque`.
+    value: Any
+    #: Every global that it names.
+    globals: tuple[str, ...]
+    #: Those that training left: nothing was made of them.
+    leftovers: tuple[str, ...]
+    #: Every storage that it refers to, by its key, as it is named first.
+    storages: Mapping[str, Storage]
+    #: Where it ends in the bytes that were given.
+    end: int
 
 
 class _Mark:
@@ -136,18 +104,18 @@ _MARK = _Mark()
 _KEYS = (str, int, float, bytes, type(None))
 
 
-def read_pickle(raw: bytes, where: str, *, whole: bool = True) -> tuple[Any, tuple[str, ...], int]:
-    """The value of one pickle, the globals it names, and where it ends in `raw`.
+def read_pickle(raw: bytes, where: str, *, whole: bool = True) -> Reading:
+    """What one pickle says.
 
-    Values are None, bool, int, float, str, bytes, list, tuple, dict, `Tensor`, `Storage`, `Global` and `Opaque`.
     `where` names the file in messages; with `whole`, bytes after the end are an error.
-    Raises UnsafeModel when it names a global that weights do not need, UnreadableModel when it is malformed.
+    Raises UnsafeModel when it names what only an attack needs or makes a tensor from a leftover, UnreadableModel when
+    it is malformed, and of those CutOffPickle when it goes on after `raw`.
     """
     machine = _Machine(raw, where)
     value = machine.run()
     if whole and machine.at != len(raw):
         raise UnreadableModel(f"{where}: {len(raw) - machine.at} bytes follow the end of its pickle.")
-    return value, tuple(dict.fromkeys(machine.names)), machine.at
+    return Reading(value, tuple(machine.names), tuple(machine.leftovers), machine.storages, machine.at)
 
 
 #: What a malformed pickle makes the interpreter stumble over.
@@ -172,17 +140,21 @@ class _Machine:
         self.at = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.names: list[str] = []
+        #: Ordered sets.
+        self.names: dict[str, None] = {}
+        self.leftovers: dict[str, None] = {}
+        self.storages: dict[str, Storage] = {}
+        self.work_left = MAX_OPCODES
 
     def run(self) -> Any:
-        raw, limit = self.raw, MAX_OPCODES
+        raw = self.raw
         try:
-            while (code := raw[self.at]) != _STOP:
+            while (code := raw[self.at : self.at + 1]) != _STOP:
+                if not code:
+                    raise self._cut_off()
                 self.at += 1
-                limit -= 1
-                if limit < 0:
-                    raise UnreadableModel(f"{self.where}: its pickle has more than {MAX_OPCODES} opcodes.")
-                _OPCODES[code](self)
+                self.works(1)
+                _OPCODES[code[0]](self)
             self.at += 1
             return self.stack.pop()
         except _MALFORMED as error:
@@ -190,22 +162,33 @@ class _Machine:
                 f"{self.where}: its pickle is malformed near byte {self.at} ({type(error).__name__}: {error})."
             ) from error
 
+    def works(self, amount: int) -> None:
+        """Count work. Raises UnreadableModel when it is more than a model can need."""
+        self.work_left -= amount
+        if self.work_left < 0:
+            raise UnreadableModel(f"{self.where}: its pickle has more than {MAX_OPCODES:,} opcodes and copied values.")
+
+    def _cut_off(self) -> CutOffPickle:
+        return CutOffPickle(f"{self.where}: its pickle is malformed or cut off at byte {self.at}. Copy the file again.")
+
     # Reading
 
     def take(self, count: int) -> bytes:
         start = self.at
-        if count < 0 or count > len(self.raw) - start:
-            raise ValueError(f"{count} bytes wanted, {len(self.raw) - start} left")
+        if count < 0:
+            raise ValueError(f"{count} bytes wanted")
+        if count > len(self.raw) - start:
+            raise self._cut_off()
         self.at = start + count
         return self.raw[start : self.at]
 
     def number(self, form: struct.Struct) -> Any:
-        value = form.unpack_from(self.raw, self.at)[0]
-        self.at += form.size
-        return value
+        return form.unpack(self.take(form.size))[0]
 
     def line(self, encoding: str = "utf-8") -> str:
-        end = self.raw.index(b"\n", self.at)
+        end = self.raw.find(b"\n", self.at)
+        if end < 0:
+            raise self._cut_off()
         text = self.raw[self.at : end].decode(encoding)
         self.at = end + 1
         return text
@@ -223,46 +206,63 @@ class _Machine:
 
     # Meaning
 
-    def named(self, module: str, name: str) -> Global:
-        """A name from the file, if it is on the list. Raises UnsafeModel otherwise."""
+    def named(self, module: Any, name: Any) -> Global:
+        """A name from the file. Raises UnsafeModel when only an attack needs it."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError("the name of a global is not text")
         full = f"{module}.{name}"
-        self.names.append(full)
-        if not (full in STORAGES or full in REBUILDERS or full in DTYPES or full in DICTIONARIES):
-            self.refuse_unless_leftover(full)
-        return Global(full)
+        self.names[full] = None
+        kind = kind_of(module, name)
+        if kind == "code":
+            raise self.refused(full, "weights need no such thing, so loading this file could run a stranger's code")
+        if kind == "leftover":
+            self.leftovers[full] = None
+        return Global(full, kind)
 
-    def refuse_unless_leftover(self, full: str) -> None:
-        if LEFTOVERS.fullmatch(full):
-            return
-        shown = ascii(full)[1:-1][:200]
-        if full.startswith(("torch.nn.", "diffusers.", "transformers.", "ldm.")):
-            why = "it is a whole program object, not only weights: ask for a file with its state_dict, or safetensors"
-        else:
-            why = "weights need no such thing, so loading this file could run a stranger's code"
-        raise UnsafeModel(f"{self.where}: the pickle asks for {shown}; {why}. Nothing of it was run.", shown)
+    def refused(self, full: str, why: str) -> UnsafeModel:
+        name = shown(full)[1:-1]
+        return UnsafeModel(f"{self.where}: the pickle asks for {name}; {why}. Nothing of it was run.", name)
+
+    def refuse_made_by_leftovers(self, values: tuple[Any, ...]) -> None:
+        """What a tensor is made of must be plain. Raises UnsafeModel otherwise."""
+        for value in values:
+            if (isinstance(value, Opaque) and value.is_leftover) or (
+                isinstance(value, Global) and value.kind == "leftover"
+            ):
+                raise self.refused(value.name, "a tensor cannot be had without it")
 
     def called(self, function: Any, arguments: Any) -> Any:
         """What calling `function` would have given, as a plain value."""
+        if isinstance(function, Opaque):
+            raise self.refused(function.name, "and for what it makes to be called")
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise TypeError(f"a {type(function).__name__} is called")
         name = function.name
         if name in REBUILDERS:
             return _tensor(self, name, arguments)
         if name in DICTIONARIES:
-            return _dictionary(arguments)
+            return _dictionary(self, arguments)
         if name == "torch.Size" and len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
+            self.works(len(arguments[0]))
             return tuple(arguments[0])
-        return Opaque(name, arguments)
+        if function.kind == "leftover" and is_code_when_called(name):
+            raise self.refused(name, "weights need no such thing, so loading this file could run a stranger's code")
+        return Opaque(name, arguments, is_leftover=function.kind == "leftover")
 
     def persistent(self, reference: Any) -> Storage:
-        kind, storage, key, _location, count, *_ = reference
+        self.refuse_made_by_leftovers((reference,))
+        kind, storage, key, _location, count, *view = reference
+        if kind == "module" and isinstance(storage, Global):
+            raise self.refused(storage.name, "it is a whole program object, not only weights: ask for safetensors")
+        self.refuse_made_by_leftovers((storage, key, count))
         if kind != "storage" or not isinstance(storage, Global) or storage.name not in STORAGES:
             raise ValueError("a persistent reference that is not to a storage")
         if not isinstance(key, str):
             key = str(_size(key))
-        return Storage(key, STORAGES[storage.name], _size(count))
+        start = _size(view[0][1]) if view and view[0] is not None else 0
+        found = Storage(key, STORAGES[storage.name], _size(count), start)
+        self.storages.setdefault(key, found)
+        return found
 
     def put_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
@@ -272,7 +272,7 @@ class _Machine:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # Hashing a deeply nested tuple overflows the C stack, so only simple keys are kept.
             if isinstance(key, _KEYS):
-                items[key] = value
+                _put(items, key, value)
 
     def append_items(self, values: list[Any]) -> None:
         target = self.stack[-1]
@@ -294,20 +294,24 @@ class _Machine:
 
 def _tensor(machine: _Machine, name: str, arguments: tuple[Any, ...]) -> Tensor:
     """The tensor that torch's rebuilding function would have made."""
+    machine.refuse_made_by_leftovers(arguments[:4])
     if name.endswith("_rebuild_from_type_v2"):
-        function, _type, inner, _state = arguments
+        function, kind, inner, _state = arguments
+        machine.refuse_made_by_leftovers((function, kind))
         value = machine.called(function, inner)
     elif "_rebuild_parameter" in name:
         value = arguments[0]
     else:
         storage, offset, shape, strides = arguments[:4]
+        if not isinstance(storage, Storage):
+            raise TypeError("a tensor without a storage")
         dtype = storage.dtype
         if name.endswith("_v3"):
             dtype = DTYPES[arguments[6].name]
         sizes, steps = _sizes(shape), _sizes(strides)
         if len(sizes) != len(steps):
             raise ValueError("a tensor with as many strides as dimensions was expected")
-        return Tensor(storage, dtype, _size(offset), sizes, steps)
+        return Tensor(storage, dtype, storage.start + _size(offset), sizes, steps)
     if not isinstance(value, Tensor):
         raise TypeError("a parameter that is no tensor")
     return value
@@ -325,15 +329,27 @@ def _size(value: Any) -> int:
     return value
 
 
-def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+def _dictionary(machine: _Machine, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     """OrderedDict() and OrderedDict([[key, value], …]); the factory of a defaultdict is dropped."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], (list, tuple)) else ()
-    return {key: value for key, value in pairs if isinstance(key, _KEYS)}
+    machine.works(len(pairs))
+    items: dict[Any, Any] = {}
+    for key, value in pairs:
+        if isinstance(key, _KEYS):
+            _put(items, key, value)
+    return items
+
+
+def _put(items: dict[Any, Any], key: Any, value: Any) -> None:
+    """No dictionary that was pickled has a key twice; readers could disagree about which one counts."""
+    if key in items:
+        raise ValueError(f"the key {shown(str(key))} occurs twice")
+    items[key] = value
 
 
 # The opcodes, by their byte. One function each; the names are those of the pickle format.
 
-_STOP = ord(".")
+_STOP = b"."
 _U1, _U2, _U4, _U8 = (struct.Struct(form) for form in ("<B", "<H", "<I", "<Q"))
 _I4, _F8 = struct.Struct("<i"), struct.Struct(">d")
 
@@ -361,7 +377,7 @@ def _push_long(form: struct.Struct) -> Callable[[_Machine], None]:
     )
 
 
-def _put(form: struct.Struct) -> Callable[[_Machine], None]:
+def _memoize(form: struct.Struct) -> Callable[[_Machine], None]:
     return lambda machine: machine.remember(machine.number(form))
 
 
@@ -482,8 +498,8 @@ def _opcodes() -> dict[int, Callable[[_Machine], object]]:
         b"\x90": lambda m: m.append_items(m.since_mark()),
         b"s": _set_item,
         b"u": lambda m: m.put_items(m.since_mark()),
-        b"q": _put(_U1),
-        b"r": _put(_U4),
+        b"q": _memoize(_U1),
+        b"r": _memoize(_U4),
         b"p": lambda m: m.remember(int(m.line())),
         b"\x94": lambda m: m.remember(len(m.memo)),
         b"h": _get(_U1),

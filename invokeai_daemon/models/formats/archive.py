@@ -1,7 +1,8 @@
 """Archives of torch: where the members of a zip lie; a zip that two readers could understand differently is refused.
 
-Called by `header` and `settled`. Only the directory and the local headers are read, never the members' bytes (but
-`Archive.read` of one small member). A member is stored, once, whole, alone on its bytes, under a plain name.
+Called by `torch_zip` and `settled`. Only the directory and the local headers are read, never the members' bytes (but
+`Archive.read` of one small member). A member is stored, once, whole, alone on its bytes, under a plain name. Whoever
+reads the whole file anyway compares the checksums of its members on the way (`Checksums`).
 """
 
 from __future__ import annotations
@@ -67,8 +68,42 @@ class Archive:
             raise UnreadableModel(f"{self.where}: {name} has {member.size:,} bytes; at most {limit:,} are read.")
         raw = os.pread(self.descriptor, member.size, member.offset)
         if len(raw) != member.size or zlib.crc32(raw) != member.crc:
-            raise UnreadableModel(f"{self.where}: {name} is damaged (its checksum is wrong). Copy the file again.")
+            raise _damaged(self.where, name)
         return raw
+
+
+class Checksums:
+    """Compares the checksums of an archive's members while its bytes go by, from the first to the last."""
+
+    def __init__(self, where: str, archive: Archive) -> None:
+        self.where = where
+        self._members = sorted(archive.members.values(), key=lambda member: member.offset)
+        self._place = 0
+        self._position = 0
+        self._crc = 0
+
+    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+        """The next bytes of the file. Raises UnreadableModel at the end of a member that is damaged."""
+        view, start = memoryview(piece), self._position
+        self._position += len(view)
+        while self._place < len(self._members):
+            member = self._members[self._place]
+            end = member.offset + member.size
+            self._crc = zlib.crc32(view[max(0, member.offset - start) : max(0, end - start)], self._crc)
+            if end > self._position:
+                return
+            if self._crc != member.crc:
+                raise _damaged(self.where, member.name)
+            self._place, self._crc = self._place + 1, 0
+
+    def finish(self) -> None:
+        """No more bytes come. Raises UnreadableModel when members are missing."""
+        if self._place < len(self._members):
+            raise _damaged(self.where, self._members[self._place].name)
+
+
+def _damaged(where: str, name: str) -> UnreadableModel:
+    return UnreadableModel(f"{where}: {name} is damaged (its checksum is wrong). Copy the file again.")
 
 
 def read_archive(descriptor: int, where: str) -> Archive:
