@@ -20,6 +20,7 @@ from invokeai_daemon.strict_toml import read_toml, validate
 
 MAX_BYTES = 64 * 1024
 
+
 class DefaultSettings(BaseModel):
     """What a job gets from its model when it does not say it."""
 

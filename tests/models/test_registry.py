@@ -11,7 +11,7 @@ import pytest
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
-from tests.models.test_identify import folder_at
+from tests.models.identify.build import folder_at
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ first rules are its marks: only where they hold the family is near enough to be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from invokeai_daemon.models.identify.weights import Weights, shorten
+from invokeai_daemon.models.identity import Need
 
 
 class Answer(NamedTuple):
@@ -98,6 +99,43 @@ def either(*rules: Rule) -> Rule:
     return rule
 
 
+def both(*rules: Rule) -> Rule:
+    """All of the rules hold; what each saw is told, or else what the first that does not hold saw."""
+
+    def rule(weights: Weights) -> Answer:
+        answers = [each(weights) for each in rules]
+        failed = next((answer for answer in answers if not answer.holds), None)
+        return failed or Answer(True, ", and ".join(answer.says for answer in answers if answer.says))
+
+    return rule
+
+
+def whole(inner: Rule) -> Rule:
+    """The condition is on the whole file, not on the view of the family."""
+    return lambda weights: inner(weights.whole)
+
+
+def blocks(stem: str, *numbers: int, called: str) -> Rule:
+    """So many blocks are numbered after a stem: 19 after "double_blocks."."""
+
+    def rule(weights: Weights) -> Answer:
+        count = weights.count(stem)
+        seen = f"it has {count} {called} ({stem}…)"
+        return Answer(True, seen) if count in numbers else Answer(False, f"{seen}, not {_any_of(numbers)}")
+
+    return rule
+
+
+def fact(known: Callable[[Weights], str | None], *words: str) -> Rule:
+    """A fact about the file, worked out once, is one of these words."""
+
+    def rule(weights: Weights) -> Answer:
+        said = weights.ask(known)
+        return Answer(said in words, f"it is {said}" if said else "")
+
+    return rule
+
+
 def quietly(inner: Rule) -> Rule:
     """The same condition, not told as evidence when it holds."""
 
@@ -116,9 +154,14 @@ class Choice:
     #: Taken, and marked as assumed, where no rule holds; None leaves it open.
     default: str | None = None
 
+    @property
+    def words(self) -> frozenset[str]:
+        """All that it can come to."""
+        return frozenset([word for word, _ in self.options] + ([self.default] if self.default else []))
+
     def decide(self, weights: Weights) -> Decision:
         answers = [(word, rule(weights)) for word, rule in self.options]
-        # Several tensors may say the same word.
+        # Several tensors may say the same word; the first one is told.
         held = {word: answer.says for word, answer in reversed(answers) if answer.holds}
         if len(held) == 1:
             ((word, says),) = held.items()
@@ -146,6 +189,11 @@ def always(word: str) -> Choice:
 NONE = Choice(())
 
 
+def nothing_else(weights: Weights) -> Iterable[Need]:
+    """The needs of a family whose files are whole."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of model, in InvokeAI's words."""
@@ -167,6 +215,8 @@ class Family:
     dialect: Choice = NONE
     #: Why it cannot be used, and what to do; empty when it can. A function where it depends on the file.
     unusable: str | Callable[[Weights], str] = ""
+    #: What it cannot be used without and is not in this file.
+    needs: Callable[[Weights], Iterable[Need]] = nothing_else
     #: Types whose rows give way when this one fits too: a main model with merged LoRA keys is a main model.
     before: tuple[str, ...] = ()
 
@@ -175,8 +225,51 @@ class Family:
         base = self.base if isinstance(self.base, str) else "unknown"
         return self.type if base in ("unknown", "any") else f"{base} {self.type}"
 
-    def view(self, weights: Weights) -> Weights:
-        return weights.under(self.under)
+    @property
+    def bases(self) -> frozenset[str]:
+        """The bases that it may have."""
+        return frozenset([self.base]) if isinstance(self.base, str) else self.base.words
+
+    def held_against(self, weights: Weights) -> Match:
+        """What its rules say of a file."""
+        view = weights.under(self.under)
+        marks = []
+        for mark in self.marks:
+            marks.append(mark(view))
+            if not marks[-1].holds:
+                return Match(self, view, tuple(marks), False)
+        return Match(self, view, (*marks, *(rule(view) for rule in self.rules)), True)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A family held against a file."""
+
+    family: Family
+    #: What of the file the rules looked at.
+    view: Weights
+    #: What they said, the marks first; those after a mark that does not hold were not asked.
+    answers: tuple[Answer, ...]
+    #: Whether all marks hold.
+    near: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.near and all(answer.holds for answer in self.answers)
+
+    @property
+    def share(self) -> float:
+        """The share of the rules that hold."""
+        return sum(answer.holds for answer in self.answers) / len(self.answers)
+
+    @property
+    def evidence(self) -> Iterator[str]:
+        return (answer.says for answer in self.answers if answer.holds and answer.says)
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """What rules the family out."""
+        return tuple(answer.says for answer in self.answers if not answer.holds)
 
 
 def _any_of(sizes: Iterable[int]) -> str:

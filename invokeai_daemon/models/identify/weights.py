@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from invokeai_daemon.models.header import Header, TensorInfo
 
 Shape = tuple[int, ...]
+Fact = TypeVar("Fact")
 
 
 class Found(NamedTuple):
@@ -29,17 +30,26 @@ class Found(NamedTuple):
 class Weights:
     """The tensors of a header, all of them or those below `prefix`."""
 
-    def __init__(self, header: Header, prefix: str = "") -> None:
+    def __init__(self, header: Header, prefix: str = "", whole: Weights | None = None) -> None:
         self.header = header
         #: What was taken off the names; the names in evidence have it.
         self.prefix = prefix
+        #: The view of the whole file, for what lies beside this part of it.
+        self.whole: Weights = whole or self
         self._views: dict[str, Weights] = {}
+        self._chosen: dict[Sequence[str], Weights] = {}
+        self._found: dict[str, Found | None] = {}
+        self._facts: dict[Callable[..., Any], Any] = {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Sorted, without the prefix."""
-        length = len(self.prefix)
-        return tuple(sorted(name[length:] for name in self.header.tensors if name.startswith(self.prefix)))
+        if not self.prefix:
+            return tuple(sorted(self.header.tensors))
+        names, length = self.whole.names, len(self.prefix)
+        start = bisect_left(names, self.prefix)
+        end = bisect_left(names, self.prefix[:-1] + chr(ord(self.prefix[-1]) + 1))
+        return tuple(name[length:] for name in names[start:end])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -69,12 +79,18 @@ class Weights:
 
     def under(self, prefixes: Sequence[str]) -> Weights:
         """The view below the first of these prefixes that names of this view begin with; the last, when none does."""
-        chosen = next((prefix for prefix in prefixes if self.begins(prefix)), prefixes[-1])
-        if not chosen:
+        if prefixes not in self._chosen:
+            chosen = next((prefix for prefix in prefixes if self.begins(prefix)), prefixes[-1])
+            self._chosen[prefixes] = self.below(chosen)
+        return self._chosen[prefixes]
+
+    def below(self, prefix: str) -> Weights:
+        """The view below exactly this prefix."""
+        if not prefix:
             return self
-        if chosen not in self._views:
-            self._views[chosen] = Weights(self.header, self.prefix + chosen)
-        return self._views[chosen]
+        if prefix not in self._views:
+            self._views[prefix] = Weights(self.header, self.prefix + prefix, self.whole)
+        return self._views[prefix]
 
     def begins(self, beginning: str) -> bool:
         """Whether a name begins so."""
@@ -84,28 +100,39 @@ class Weights:
     def find(self, *patterns: str) -> Found | None:
         """The first tensor, in the order of the patterns and then of the names, that one of the patterns names."""
         for pattern in patterns:
-            for name in self.matching(pattern):
-                return Found(self.prefix + name, self.tensor(name).shape)
+            if pattern not in self._found:
+                name = next(self.matching(pattern), None)
+                self._found[pattern] = None if name is None else Found(self.prefix + name, self.tensor(name).shape)
+            found = self._found[pattern]
+            if found is not None:
+                return found
         return None
 
     def matching(self, pattern: str) -> Iterator[str]:
         """The names that a pattern fits, sorted."""
-        literal, star, _ = pattern.partition("*")
+        literal, star, rest = pattern.partition("*")
         if not star:
             if self.prefix + pattern in self.header.tensors:
                 yield pattern
             return
-        expression = _compiled(pattern)
+        fits = _compiled(pattern).fullmatch if rest else None
         for place in range(bisect_left(self.names, literal), len(self.names)):
             name = self.names[place]
             if not name.startswith(literal):
                 return
-            if expression.fullmatch(name):
+            if fits is None or fits(name):
                 yield name
 
     def count(self, stem: str) -> int:
         """How many different numbers follow a stem: 19 for "double_blocks." in a FLUX file."""
         return len({name.removeprefix(stem).partition(".")[0] for name in self.matching(f"{stem}*")})
+
+    def ask(self, fact: Callable[[Weights], Fact]) -> Fact:
+        """What a function says of this view; it is called once, however many rules ask."""
+        if fact not in self._facts:
+            self._facts[fact] = fact(self)
+        answer: Fact = self._facts[fact]
+        return answer
 
 
 @cache

@@ -1,0 +1,30 @@
+"""Configs: the small JSON files that lie beside weights in a diffusers or transformers folder.
+
+Called by identification, settling and conversion. They are written by strangers, so their size is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from invokeai_daemon.errors import UnreadableModel
+from invokeai_daemon.models.header import opened
+
+#: Indexes of the shards of large models have some hundred kilobytes.
+MAX_BYTES = 4 * 1024 * 1024
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UnreadableModel."""
+    with opened(path) as (_, size):
+        if size > MAX_BYTES:
+            raise UnreadableModel(f"{path}: {size:,} bytes are too many for a config.")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UnreadableModel(f"{path}: not proper JSON ({str(error)[:200]}).") from error
+    if not isinstance(content, dict):
+        raise UnreadableModel(f"{path}: not a JSON object.")
+    return content
