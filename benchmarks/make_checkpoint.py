@@ -19,6 +19,7 @@ import numpy as np
 
 from invokeai_daemon.models.convert.clip import Clip
 from invokeai_daemon.models.convert.layout import Part, Shape
+from invokeai_daemon.models.convert.sd import SD1
 from invokeai_daemon.models.convert.unet import UNet
 from invokeai_daemon.models.convert.vae import Vae
 
@@ -45,12 +46,13 @@ BYTES = {"I64": 8, "F32": 4, "F16": 2}
 def layout(parts: tuple[Part, ...] = (UNET, VAE, CLIP)) -> dict[str, tuple[str, Shape]]:
     """Name, dtype and shape of every tensor, in the order in which safetensors writes them."""
     found = dict(OTHERS)
+    prefixes = {layout.part: layout.prefix for part in SD1.components for layout in reversed(part.layouts)}
     for part in parts:
         for rename in part.renames():
             shape = rename.shape
             if ".mid.attn_1." in rename.source and len(shape) == 2:
                 shape = (*shape, 1, 1)  # 1×1 convolutions in the single file
-            found[part.prefixes[0] + rename.source] = ("F16", shape)
+            found[prefixes[type(part)] + rename.source] = ("F16", shape)
     return dict(sorted(found.items(), key=lambda item: (-BYTES[item[1][0]], item[0])))
 
 

@@ -18,12 +18,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invokeai_daemon.models.convert.clip import Clip
-from invokeai_daemon.models.convert.layout import Part
-from invokeai_daemon.models.convert.unet import UNet
-from invokeai_daemon.models.convert.vae import Vae
+from invokeai_daemon.models.convert.family import Layout
+from invokeai_daemon.models.convert.sd import SD1
 
-PARTS: Mapping[str, type[Part]] = {"unet": UNet, "vae": Vae, "text_encoder": Clip}
+#: Where each folder goes in a single file, and under which names.
+PARTS: Mapping[str, Layout] = {component.name: component.layouts[0] for component in SD1.components}
 #: The VAE stores these as 1×1 convolutions, which diffusers turned into matrices.
 CONVOLUTIONS = tuple(f"mid.attn_1.{name}.weight" for name in ("q", "k", "v", "proj_out"))
 
@@ -34,21 +33,22 @@ def single_file(folder: Path, dtype: torch.dtype = torch.float16) -> dict[str, T
     Raises KeyError when a tensor is missing, ValueError when one is left over.
     """
     merged: dict[str, Tensor] = {}
-    for name, part in PARTS.items():
-        merged |= _renamed(part, _config(folder / name), _weights(folder / name), dtype)
+    for name, layout in PARTS.items():
+        merged |= _renamed(layout, _config(folder / name), _weights(folder / name), dtype)
     return {name: merged[name] for name in sorted(merged)}
 
 
 def _renamed(
-    part: type[Part], config: Mapping[str, Any], weights: dict[str, Tensor], dtype: torch.dtype
+    layout: Layout, config: Mapping[str, Any], weights: dict[str, Tensor], dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    prefix = part.prefixes[0]
     found = {}
-    for rename in part.from_config(config).renames():
+    for rename in layout.part.from_config(config).renames():
         tensor = weights.pop(rename.target).to(dtype).contiguous()
-        found[prefix + rename.source] = tensor[:, :, None, None] if rename.source.endswith(CONVOLUTIONS) else tensor
+        found[layout.prefix + rename.source] = (
+            tensor[:, :, None, None] if rename.source.endswith(CONVOLUTIONS) else tensor
+        )
     if weights:
-        raise ValueError(f"{part.__name__}: no place in a single file for {', '.join(sorted(weights))}")
+        raise ValueError(f"{layout.part.__name__}: no place in a single file for {', '.join(sorted(weights))}")
     return found
 
 

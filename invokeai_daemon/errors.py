@@ -102,6 +102,11 @@ class AmbiguousModel(ModelError):
 class IncompleteModel(ModelError):
     """The family is recognised, but tensors of the model are missing or have shapes that it cannot have."""
 
+    def __init__(self, message: str = "", parts: Iterable[str] = ()) -> None:
+        #: The parts whose absence is all that is wrong ("vae", "text_encoder"); none when the file itself is damaged.
+        self.parts = tuple(parts)
+        super().__init__(message)
+
 
 class DiskFull(DaemonError):
     """There is too little room on the disk; temporary."""

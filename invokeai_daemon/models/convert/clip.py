@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from invokeai_daemon.models.convert.layout import Rename, Shapes, count, linear, norm, width
+from invokeai_daemon.models.convert.layout import Rename, Shapes, count, linear, norm, renamed, width
 
 #: Every CLIP tower is as many heads wide as 64 goes into its width.
 HEAD_WIDTH = 64
@@ -17,8 +17,7 @@ START_TOKEN, END_TOKEN = 49406, 49407
 class Clip:
     """A text tower. transformers has read the names with `text_model.` in all its versions, so they are kept."""
 
-    #: Some early trainers dropped the inner name.
-    prefixes: ClassVar[tuple[str, ...]] = ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")
+    signature: ClassVar[str] = "encoder.layers."
 
     vocabulary: int
     positions: int
@@ -88,4 +87,4 @@ class Clip:
 
 
 def _kept(name: str, shape: tuple[int, ...]) -> Rename:
-    return Rename(name, f"text_model.{name}", shape)
+    return renamed(name, f"text_model.{name}", shape)

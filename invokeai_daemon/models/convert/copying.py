@@ -1,23 +1,28 @@
 """Copying: safetensors files assembled from byte ranges of another file, which never pass through tensors.
 
-The kernel copies where it can, and shares blocks on file systems that can; memory use does not depend on the model.
-Called by the plan. Knows nothing of models.
+The kernel copies where it can, and shares blocks on file systems that can; what is cast passes through in pieces, and
+only a turned matrix is held whole. Memory use does not depend on the model. Called by conversions, knows no models.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from invokeai_daemon.errors import UnreadableModel
+from invokeai_daemon.models.convert import casting
+from invokeai_daemon.models.header import opened
 
 CHUNK = 32 * 1024 * 1024
 BUFFER = 256 * 1024
+#: Bytes cast at once: they and their new form fit in a processor's cache.
+CAST_BUFFER = 1024 * 1024
 #: File systems share whole blocks of this size, if they lie alike in both files.
 BLOCK = 4096
 #: safetensors readers map the file: values must lie on a multiple of their size.
@@ -37,26 +42,63 @@ class Run:
     #: safetensors' name, "F16".
     dtype: str
     shape: tuple[int, ...]
-    offset: int
-    nbytes: int
+    #: Offset and length of each piece; without any the tensor is an identity matrix.
+    pieces: tuple[tuple[int, int], ...]
+    #: What the source stores it as.
+    stored: str
+    #: The source has its rows as columns.
+    transposed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * casting.WIDTHS[self.dtype]
+
+    @property
+    def offset(self) -> int:
+        """Of the first piece."""
+        return self.pieces[0][0] if self.pieces else 0
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its bytes arrive as they are."""
+        return bool(self.pieces) and not self.transposed and self.stored == self.dtype
 
 
-def write_safetensors(source: int, path: Path, runs: Sequence[Run], moved: Moved) -> None:
+def write_safetensors(source: int, path: Path, runs: Sequence[Run], moved: Moved) -> int:
     """Write a new file of these tensors, in this order, and put it on disk. `source` is an open descriptor.
 
-    Raises UnreadableModel when the source ends early, OSError when the disk does.
+    Gives how many values became infinite. Raises UnreadableModel when the source ends early, OSError when the disk
+    fails.
     """
-    header = safetensors_header(runs)
+    header, lost = safetensors_header(runs), 0
     target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         _write_all(target, header, 0)
         position = len(header)
-        for offset, length in merged(runs):
-            _copy(source, offset, target, position, length, moved)
-            position += length
+        for step in steps(runs):
+            if isinstance(step, Run):
+                for piece, infinite in made(source, step):
+                    _write_all(target, piece, position)
+                    position, lost = position + len(piece), lost + infinite
+                    moved(len(piece))
+            else:
+                _copy(source, step[0], target, position, step[1], moved)
+                position += step[1]
         os.fsync(target)
     finally:
         os.close(target)
+    return lost
+
+
+def copy_file(path: Path, copy: Path, moved: Moved) -> None:
+    """Copy a whole file to a new one and put it on disk. Raises as `write_safetensors` does."""
+    with opened(path) as (source, size):
+        target = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            _copy(source, 0, target, 0, size, moved)
+            os.fsync(target)
+        finally:
+            os.close(target)
 
 
 def safetensors_header(runs: Sequence[Run]) -> bytes:
@@ -78,22 +120,56 @@ def _padding(length: int, offset: int) -> int:
     return (offset - length) % BLOCK
 
 
-def merged(runs: Sequence[Run]) -> list[tuple[int, int]]:
-    """Offset and length of the ranges to copy, neighbours joined."""
-    ranges: list[tuple[int, int]] = []
+def steps(runs: Sequence[Run]) -> Iterator[Run | tuple[int, int]]:
+    """What to do in order: ranges to copy as offset and length, neighbours joined, and tensors to make."""
+    offset = length = 0
     for run in runs:
-        if ranges and sum(ranges[-1]) == run.offset:
-            ranges[-1] = (ranges[-1][0], ranges[-1][1] + run.nbytes)
-        else:
-            ranges.append((run.offset, run.nbytes))
-    return ranges
+        for start, size in run.pieces if run.is_copied else ():
+            if length and offset + length == start:
+                length += size
+                continue
+            if length:
+                yield offset, length
+            offset, length = start, size
+        if not run.is_copied:
+            if length:
+                yield offset, length
+            length = 0
+            yield run
+    if length:
+        yield offset, length
+
+
+def made(source: int, run: Run) -> Iterator[tuple[bytes, int]]:
+    """The bytes of a tensor that is not just copied, in pieces, and how many values of each became infinite."""
+    if not run.pieces:
+        yield casting.identity(run.shape[0], run.dtype), 0
+    elif run.transposed:
+        raw = b"".join(_read(source, offset, length) for offset, length in run.pieces)
+        turned = casting.transpose(raw, run.shape[1], len(raw) // max(1, math.prod(run.shape)))
+        yield casting.cast(turned, run.stored, run.dtype)
+    else:
+        for offset, length in run.pieces:
+            for start in range(0, length, CAST_BUFFER):
+                piece = _read(source, offset + start, min(CAST_BUFFER, length - start))
+                yield casting.cast(piece, run.stored, run.dtype)
+
+
+def _read(source: int, offset: int, length: int) -> bytes:
+    piece = os.pread(source, length, offset)
+    if len(piece) != length:
+        raise _ended(offset + len(piece))
+    return piece
+
+
+def _ended(offset: int) -> UnreadableModel:
+    return UnreadableModel(f"The file ended at byte {offset} while it was copied; was it being replaced?")
 
 
 def _copy(source: int, offset: int, target: int, position: int, length: int, moved: Moved) -> None:
     copy_some = _copy_in_kernel if hasattr(os, "copy_file_range") else _copy_through_buffer
     while length:
-        # Stops on a block of the source, so that the next piece starts on one.
-        wanted = min(length, CHUNK - offset % BLOCK)
+        wanted = min(length, _to_boundary(offset, length))
         try:
             copied = copy_some(source, offset, target, position, wanted)
         except OSError as error:
@@ -102,10 +178,17 @@ def _copy(source: int, offset: int, target: int, position: int, length: int, mov
             copied = 0
         if not copied:
             if copy_some is _copy_through_buffer:
-                raise UnreadableModel(f"The file ended at byte {offset} while it was copied; was it being replaced?")
+                raise _ended(offset)
             copy_some = _copy_through_buffer
         offset, position, length = offset + copied, position + copied, length - copied
         moved(copied)
+
+
+def _to_boundary(offset: int, length: int) -> int:
+    """How much to copy at once: up to a block of the source first, then whole blocks, since these can be shared."""
+    if offset % BLOCK:
+        return BLOCK - offset % BLOCK
+    return min(CHUNK, length - length % BLOCK) or length
 
 
 def _copy_in_kernel(source: int, offset: int, target: int, position: int, length: int) -> int:
@@ -116,6 +199,25 @@ def _copy_through_buffer(source: int, offset: int, target: int, position: int, l
     piece = os.pread(source, min(length, BUFFER), offset)
     _write_all(target, piece, position)
     return len(piece)
+
+
+def holds(target: int, position: int, source: int, run: Run) -> bool:
+    """Whether an open file holds at this place what a run makes of the source."""
+    if not run.is_copied:
+        pieces = (piece for piece, _ in made(source, run))
+        return all(os.pread(target, len(piece), position + place) == piece for place, piece in _placed(pieces))
+    for offset, length in run.pieces:
+        if not same_bytes(source, offset, target, position, length):
+            return False
+        position += length
+    return True
+
+
+def _placed(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    for piece in pieces:
+        yield place, piece
+        place += len(piece)
 
 
 def same_bytes(one: int, offset: int, other: int, position: int, length: int) -> bool:

@@ -21,16 +21,18 @@ from typing import Any
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import DiskFull, UnreadableModel
 from invokeai_daemon.files import TEMPORARY_PREFIX, sync_file, sync_folder, temporary_beside
+from invokeai_daemon.models.convert.conversion import Conversion, Progress, Result
 from invokeai_daemon.models.convert.copying import content_hash
-from invokeai_daemon.models.convert.families import diffusers_version
-from invokeai_daemon.models.convert.plan import Conversion, Progress, plan_conversion
+from invokeai_daemon.models.convert.family import diffusers_version
+from invokeai_daemon.models.convert.options import ConvertOptions
+from invokeai_daemon.models.convert.plan import plan_conversion
 from invokeai_daemon.models.header import Header
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.root import Root
 
 MARKER = ".invokeai-daemon.json"
 #: Raised whenever the same file would be converted to another folder; older copies are then not reused.
-CONVERTER = 1
+CONVERTER = 2
 #: Bytes of a folder besides its tensors: tokenizer, configs, block sizes.
 SPARE_BYTES = 16 * 1024 * 1024
 
@@ -43,15 +45,20 @@ def convert_model(
     progress: Progress = lambda done, of: None,
     *,
     verify: bool = False,
+    options: ConvertOptions | None = None,
 ) -> Path:
     """Convert a model file into the root's store and give its folder; an equal one that is there is given again.
+
+    What was decided on the way is in its marker: the identity (a same-stem `.yaml` may have told the prediction type),
+    notes, hash.
 
     `verify` reads the folder back and compares it with the file, byte by byte, for callers who will delete the file.
     Raises IncompleteModel, UnreadableModel when the file changes meanwhile, ModelError when there is no conversion of
     this identity, DiskFull, OSError.
     """
     before = _state(header.path)
-    conversion = plan_conversion(header, identity)
+    conversion = plan_conversion(header, identity, options)
+    others = {path: _state(path) for path in conversion.others}
     shelf = root.models / identity.base / identity.type
     shelf.mkdir(parents=True, exist_ok=True)
     folder = _equal_folder(shelf, header.path, conversion)
@@ -61,12 +68,13 @@ def convert_model(
         return folder
     _require_room(shelf, conversion)
     with _unfinished(shelf, name) as folder:
-        digest = conversion.execute(folder, progress)
+        result = conversion.execute(folder, progress)
         if verify:
             conversion.verify(folder)
-        if _state(header.path) != before or before[2] != header.size:
-            raise UnreadableModel(f"{header.path}: changed while it was converted. It is tried again when at rest.")
-        _write_marker(folder, header.path, conversion, digest)
+        for path, state in {**others, header.path: before}.items():
+            if _state(path) != state or (path == header.path and state[2] != header.size):
+                raise UnreadableModel(f"{path}: changed while it was converted. It is tried again when at rest.")
+        _write_marker(folder, header.path, conversion, result)
         return _appear(folder, shelf / folder_name(name))
 
 
@@ -97,19 +105,28 @@ def _state(path: Path) -> tuple[int, int, int, int]:
 
 
 def _equal_folder(shelf: Path, path: Path, conversion: Conversion) -> Path | None:
-    """A folder that a file of the same content was converted to. The file is hashed only if its size is known."""
-    size, identity = path.stat().st_size, _identity(conversion)
+    """A folder that files of the same content were converted to alike. They are hashed only if one is likely."""
+    recipe = [path.stat().st_size, CONVERTER, conversion.fingerprint]
     alike = []
     for folder in sorted(shelf.iterdir()):
         marker = None if folder.name.startswith(TEMPORARY_PREFIX) else read_marker(folder)
-        made = marker and [marker.get(key) for key in ("size", "converter", "identity")]
-        if marker and made == [size, CONVERTER, identity] and is_complete(folder):
-            alike.append((folder, marker.get("hash")))
+        made = marker and [marker.get(key) for key in ("size", "converter", "fingerprint")]
+        if marker and made == recipe and is_complete(folder):
+            alike.append((folder, [marker.get("hash"), *_hashes(marker)]))
     if not alike:
         return None
+    digests = [_hash_of_file(source) for source in (path, *conversion.others)]
+    return next((folder for folder, known in alike if known == digests), None)
+
+
+def _hashes(marker: dict[str, Any]) -> list[Any]:
+    others = marker.get("others")
+    return [other.get("hash") for other in others if isinstance(other, dict)] if isinstance(others, list) else []
+
+
+def _hash_of_file(path: Path) -> str:
     with path.open("rb") as file:
-        digest = content_hash(file.fileno())
-    return next((folder for folder, known in alike if known == digest), None)
+        return content_hash(file.fileno())
 
 
 def _require_room(shelf: Path, conversion: Conversion) -> None:
@@ -150,13 +167,16 @@ def _remove_leftovers(shelf: Path) -> None:
                 os.close(descriptor)
 
 
-def _write_marker(folder: Path, path: Path, conversion: Conversion, digest: str) -> None:
+def _write_marker(folder: Path, path: Path, conversion: Conversion, result: Result) -> None:
     marker = {
         "source": str(path.absolute()),
         "size": path.stat().st_size,
-        "hash": digest,
+        "hash": result.hash,
+        "others": [{"source": str(other.absolute()), "hash": digest} for other, digest in result.others.items()],
         "identity": _identity(conversion),
-        "notes": list(conversion.notes),
+        "options": _options(conversion.options),
+        "fingerprint": conversion.fingerprint,
+        "notes": [*conversion.notes, *result.notes],
         "files": _sizes(folder),
         "converter": CONVERTER,
         "versions": {"invokeai_daemon": __version__, "diffusers": diffusers_version()},
@@ -174,6 +194,15 @@ def _identity(conversion: Conversion) -> dict[str, Any]:
         "base": identity.base,
         "variant": identity.variant,
         "prediction_type": identity.prediction_type,
+    }
+
+
+def _options(options: ConvertOptions) -> dict[str, Any]:
+    return {
+        "use_ema": options.use_ema,
+        "dtype": options.dtype,
+        "config": None if options.config is None else str(options.config.absolute()),
+        "parts": {name: str(path.absolute()) for name, path in options.sources.items()},
     }
 
 

@@ -19,7 +19,7 @@ SAMPLE_SIZE = 64
 class UNet:
     """`widths` and `attention` have one value per level, from the finest to the coarsest."""
 
-    prefixes: ClassVar[tuple[str, ...]] = ("model.diffusion_model.",)
+    signature: ClassVar[str] = "input_blocks."
 
     in_channels: int
     out_channels: int

@@ -1,4 +1,7 @@
-"""The VAE of Stable Diffusion 1: names, shapes and config, for any widths and depths."""
+"""The VAE of Stable Diffusion and its successors: names, shapes and config, for any widths and depths.
+
+`Vae` has the original code's names; `DiffusersVae` is the same in a file that has diffusers' names already.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from invokeai_daemon.models.convert.layout import Rename, Shapes, conv, count, linear, norm, norm_groups, width
+from invokeai_daemon.models.convert.layout import (
+    Rename,
+    Shapes,
+    conv,
+    count,
+    has,
+    linear,
+    norm,
+    norm_groups,
+    renamed,
+    width,
+)
 
-#: Latents times this have about unit deviation. No tensor tells it; every model of the family keeps to it.
+#: Latents times this have about unit deviation. No tensor tells it; SD-1 and SD-2 keep to it, others say their own.
 SCALING_FACTOR = 0.18215
 
 
@@ -16,7 +30,7 @@ SCALING_FACTOR = 0.18215
 class Vae:
     """`widths` has one value per level, from the finest to the coarsest."""
 
-    prefixes: ClassVar[tuple[str, ...]] = ("first_stage_model.",)
+    signature: ClassVar[str] = "encoder.down."
 
     in_channels: int
     out_channels: int
@@ -24,6 +38,8 @@ class Vae:
     widths: tuple[int, ...]
     #: Residual blocks of a level of the encoder; the decoder has one more.
     depth: int
+    #: 1×1 convolutions around the latents, which the VAEs of SD-3 and FLUX have not.
+    quant: bool = True
 
     @classmethod
     def infer(cls, shapes: Shapes) -> Self:
@@ -31,9 +47,10 @@ class Vae:
         return cls(
             in_channels=width(shapes, "encoder.conv_in.weight", 1),
             out_channels=width(shapes, "decoder.conv_out.weight"),
-            latent_channels=width(shapes, "post_quant_conv.weight"),
+            latent_channels=width(shapes, "decoder.conv_in.weight", 1),
             widths=tuple(width(shapes, f"encoder.down.{i}.block.0.conv1.weight") for i in range(levels)),
             depth=count(shapes, "encoder.down.0.block."),
+            quant=has(shapes, "quant_conv.") or has(shapes, "post_quant_conv."),
         )
 
     @classmethod
@@ -44,6 +61,7 @@ class Vae:
             latent_channels=config["latent_channels"],
             widths=tuple(config["block_out_channels"]),
             depth=config["layers_per_block"],
+            quant=config.get("use_quant_conv", True),
         )
 
     def config(self) -> dict[str, Any]:
@@ -60,13 +78,15 @@ class Vae:
             "norm_num_groups": norm_groups(self.widths[0]),
             "sample_size": 512,
             "scaling_factor": SCALING_FACTOR,
+            **({} if self.quant else {"use_quant_conv": False, "use_post_quant_conv": False}),
         }
 
     def renames(self) -> Iterator[Rename]:
         latents = self.latent_channels
         yield from self._encoder()
-        yield from conv("quant_conv", "quant_conv", 2 * latents, 2 * latents, kernel=1)
-        yield from conv("post_quant_conv", "post_quant_conv", latents, latents, kernel=1)
+        if self.quant:
+            yield from conv("quant_conv", "quant_conv", 2 * latents, 2 * latents, kernel=1)
+            yield from conv("post_quant_conv", "post_quant_conv", latents, latents, kernel=1)
         yield from self._decoder()
 
     def _encoder(self) -> Iterator[Rename]:
@@ -97,6 +117,43 @@ class Vae:
                 yield from conv(f"{source}.upsample.conv", f"{target}.upsamplers.0.conv", outputs, outputs)
         yield from norm("decoder.norm_out", "decoder.conv_norm_out", inputs)
         yield from conv("decoder.conv_out", "decoder.conv_out", inputs, self.out_channels)
+
+
+#: What diffusers once called the layers of the VAE's attention, by what it calls them now.
+OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+
+@dataclass(frozen=True)
+class DiffusersVae(Vae):
+    """The same under diffusers' names, in a file without its config."""
+
+    signature: ClassVar[str] = "encoder.down_blocks."
+
+    #: Written by a diffusers before 0.17.
+    old_names: bool = False
+
+    @classmethod
+    def infer(cls, shapes: Shapes) -> Self:
+        levels = count(shapes, "encoder.down_blocks.")
+        return cls(
+            in_channels=width(shapes, "encoder.conv_in.weight", 1),
+            out_channels=width(shapes, "decoder.conv_out.weight"),
+            latent_channels=width(shapes, "decoder.conv_in.weight", 1),
+            widths=tuple(width(shapes, f"encoder.down_blocks.{i}.resnets.0.conv1.weight") for i in range(levels)),
+            depth=count(shapes, "encoder.down_blocks.0.resnets."),
+            quant=has(shapes, "quant_conv.") or has(shapes, "post_quant_conv."),
+            old_names=has(shapes, "encoder.mid_block.attentions.0.query."),
+        )
+
+    def renames(self) -> Iterator[Rename]:
+        for rename in super().renames():
+            yield renamed(self._own(rename.target), rename.target, rename.shape)
+
+    def _own(self, name: str) -> str:
+        if self.old_names and ".attentions.0." in name:
+            for new, old in OLD_NAMES.items():
+                name = name.replace(f".{new}.", f".{old}.")
+        return name
 
 
 def _middle(coder: str, channels: int) -> Iterator[Rename]:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
+from invokeai_daemon.models.convert import sd
 from invokeai_daemon.models.convert.clip import Clip
 from invokeai_daemon.models.convert.layout import Part, Shape
 from invokeai_daemon.models.convert.unet import UNet
@@ -27,7 +28,13 @@ Tensors = dict[str, tuple[str, Shape]]
 
 
 def tensors_of(parts: tuple[Part, ...] = PARTS, dtype: str = "F16") -> Tensors:
-    return {part.prefixes[0] + rename.source: (dtype, rename.shape) for part in parts for rename in part.renames()}
+    return {prefix_of(part) + rename.source: (dtype, rename.shape) for part in parts for rename in part.renames()}
+
+
+def prefix_of(part: Part) -> str:
+    """Where the part lies in an SD-1 checkpoint."""
+    layouts = (layout for component in sd.SD1.components for layout in component.layouts)
+    return next(layout.prefix for layout in layouts if layout.part is type(part))
 
 
 def write(path: Path, tensors: Mapping[str, tuple[str, Shape]] | None = None, seed: int = 0) -> Path:

@@ -20,8 +20,8 @@ from invokeai_daemon.models.convert.copying import (
     BLOCK,
     Run,
     content_hash,
-    merged,
     safetensors_header,
+    steps,
     write_safetensors,
 )
 from invokeai_daemon.models.header import read_header
@@ -58,7 +58,14 @@ def source(tmp_path: Path) -> Path:
 
 def runs_of(source: Path) -> list[Run]:
     tensors = sorted(read_header(source).tensors.items(), key=lambda item: item[1].file_offset)
-    return [Run(f"new.{name}", info.dtype, info.shape, info.file_offset, info.nbytes) for name, info in tensors]
+    return [
+        Run(f"new.{name}", info.dtype, info.shape, ((info.file_offset, info.nbytes),), info.dtype)
+        for name, info in tensors
+    ]
+
+
+def half(name: str, offset: int) -> Run:
+    return Run(name, "F16", (4,), ((offset, 8),), "F16")
 
 
 def in_the_kernel(patch: pytest.MonkeyPatch) -> None:
@@ -126,18 +133,18 @@ def test_an_existing_file_is_not_overwritten(source: Path, tmp_path: Path) -> No
 
 
 def test_neighbours_are_copied_in_one_go() -> None:
-    runs = [Run("a", "F16", (4,), 100, 8), Run("b", "F16", (4,), 108, 8), Run("c", "F16", (4,), 200, 8)]
-    assert merged(runs) == [(100, 16), (200, 8)]
+    runs = [half("a", 100), half("b", 108), half("c", 200)]
+    assert list(steps(runs)) == [(100, 16), (200, 8)]
 
 
 @pytest.mark.parametrize("offset", [8, 4096, 1_234_568])
 def test_the_first_tensor_lies_in_its_block_as_in_the_source_so_that_blocks_can_be_shared(offset: int) -> None:
-    header = safetensors_header([Run("a", "F16", (4,), offset, 8)])
+    header = safetensors_header([half("a", offset)])
     assert len(header) % BLOCK == offset % BLOCK
 
 
 def test_a_source_off_the_grid_does_not_pull_the_new_file_off_it() -> None:
-    assert len(safetensors_header([Run("a", "F16", (4,), 1001, 8)])) % 8 == 0
+    assert len(safetensors_header([half("a", 1001)])) % 8 == 0
 
 
 def test_the_hash_is_that_of_all_bytes(source: Path) -> None:
