@@ -234,3 +234,46 @@ def sd_1(context: int = 768, channels: int = 4, text: int | None = 768) -> dict[
     if text is not None:
         shapes["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"] = (49408, text)
     return shapes
+
+
+# GGUF
+
+
+def gguf_file(
+    tensors: Sequence[bytes],
+    values: Sequence[bytes] = (),
+    data: int = 0,
+    *,
+    version: int = 3,
+    tensors_said: int | None = None,
+    keys_said: int | None = None,
+) -> bytes:
+    """A GGUF file of these entries, and a number of zero bytes on a multiple of 32 after them."""
+    counts = (
+        len(tensors) if tensors_said is None else tensors_said,
+        len(values) if keys_said is None else keys_said,
+    )
+    raw = b"GGUF" + struct.pack("<IQQ", version, *counts) + b"".join(values) + b"".join(tensors)
+    return raw + bytes(-len(raw) % 32 + data)
+
+
+def _gguf_name(name: str | bytes) -> bytes:
+    raw = name if isinstance(name, bytes) else name.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def gguf_tensor(name: str | bytes, shape: Sequence[int], kind: int, offset: int) -> bytes:
+    """The entry of a tensor; `shape` in the order of the format, `kind` the number of its type."""
+    return _gguf_name(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def gguf_value(key: str | bytes, kind: int, raw: bytes) -> bytes:
+    return _gguf_name(key) + struct.pack("<I", kind) + raw
+
+
+def gguf_text(key: str | bytes, text: str) -> bytes:
+    return gguf_value(key, 8, _gguf_name(text))
+
+
+def gguf_array(key: str, kind: int, count: int, raw: bytes = b"") -> bytes:
+    return gguf_value(key, 9, struct.pack("<IQ", kind, count) + raw)

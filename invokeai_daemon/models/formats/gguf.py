@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +15,10 @@ from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.formats.base import MAX_SIDE, MAX_TENSORS, Header, TensorInfo, shown, unfit_name
+from invokeai_daemon.models.formats.gguf_values import U32, U64, CutOffHeader, HeaderReader, broken
 
-#: Bytes before the tensors; the vocabulary of a language model takes some 10 MB.
-MAX_HEADER = 64 * 1024 * 1024
 MAX_KEYS = 20_000
-MAX_TEXT = 1024 * 1024
-#: Texts of one array; the largest vocabularies have 260,000.
-MAX_TEXTS = 1_000_000
 MAX_DIMENSIONS = 4
-#: Arrays up to this length are kept as texts, longer ones are passed over.
-KEPT_ARRAY = 64
 #: Where the tensors lie on multiples of, unless the file says another power of two.
 ALIGNMENT, MAX_ALIGNMENT = 32, 1024 * 1024
 #: Key under which a file keeps the shape of a tensor that the format cannot hold, before the tensor's name.
@@ -73,14 +65,6 @@ TYPES = {
 #: Elements and bytes of a block, by the name of a quantised type.
 BLOCKS = {name: (elements, size) for name, elements, size in TYPES.values() if elements > 1}
 
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-#: Values by the number of their type, without texts and arrays.
-_NUMBERS = {
-    number: struct.Struct(f"<{form}")
-    for number, form in zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True)
-}
-_TEXT, _ARRAY = 8, 9
-
 
 def read_gguf(path: Path, descriptor: int, size: int) -> Header:
     """The header of the open file. Raises UnreadableModel."""
@@ -95,7 +79,7 @@ def read_gguf(path: Path, descriptor: int, size: int) -> Header:
     tensors: dict[str, TensorInfo] = {}
     for tensor in found.tensors:
         if tensor.name in tensors:
-            raise _broken(path, f"two of its tensors are called {shown(tensor.name)}")
+            raise broken(path, f"two of its tensors are called {shown(tensor.name)}")
         shape = _true_shape(path, tensor, found.values)
         tensors[tensor.name] = TensorInfo(tensor.dtype, shape, tensor.offset, tensor.nbytes)
     texts = {key: _as_text(value) for key, value in found.values.items() if not key.startswith(TRUE_SHAPE)}
@@ -106,7 +90,7 @@ def length_of_gguf(path: Path, descriptor: int, size: int) -> int:
     """Bytes that the open file must have; more than `size` when its header has not come. Raises UnreadableModel."""
     try:
         found = _read(path, descriptor, size)
-    except _CutOff:
+    except CutOffHeader:
         return size + 1
     return max((tensor.end for tensor in found.tensors), default=found.start)
 
@@ -135,16 +119,12 @@ class _Content:
     alignment: int
 
 
-class _CutOff(UnreadableModel):
-    """The header goes on beyond the end of the file."""
-
-
 def _read(path: Path, descriptor: int, size: int) -> _Content:
-    reader = _Reader(path, descriptor, size)
+    reader = HeaderReader(path, descriptor, size)
     version = _version(path, reader)
-    tensors, keys = reader.number(_U64), reader.number(_U64)
+    tensors, keys = reader.number(U64), reader.number(U64)
     if tensors > MAX_TENSORS or keys > MAX_KEYS:
-        raise _broken(path, f"it would have {tensors:,} tensors and {keys:,} keys (version {version})")
+        raise broken(path, f"it would have {tensors:,} tensors and {keys:,} keys (version {version})")
     values = dict(_values(path, reader, keys))
     alignment = _alignment(path, values)
     raw = [_tensor(path, reader) for _ in range(tensors)]
@@ -153,9 +133,9 @@ def _read(path: Path, descriptor: int, size: int) -> _Content:
     return _Content(values, found, start, alignment)
 
 
-def _version(path: Path, reader: _Reader) -> int:
+def _version(path: Path, reader: HeaderReader) -> int:
     reader.take(4)
-    version: int = reader.number(_U32)
+    version: int = reader.number(U32)
     if version in (2, 3):
         return version
     if int.from_bytes(version.to_bytes(4, "big"), "little") in (1, 2, 3):
@@ -163,50 +143,50 @@ def _version(path: Path, reader: _Reader) -> int:
     raise UnreadableModel(f"{path}: a GGUF file of version {version}; versions 2 and 3 are read. Get the model again.")
 
 
-def _values(path: Path, reader: _Reader, count: int) -> Iterator[tuple[str, Any]]:
+def _values(path: Path, reader: HeaderReader, count: int) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
     for _ in range(count):
         key = reader.text(strict=True)
         if key in seen:
-            raise _broken(path, f"the key {shown(key)} occurs twice")
+            raise broken(path, f"the key {shown(key)} occurs twice")
         if wrong := unfit_name(key.removeprefix(TRUE_SHAPE)):
-            raise _broken(path, f"the key {shown(key)} {wrong}")
+            raise broken(path, f"the key {shown(key)} {wrong}")
         seen.add(key)
-        yield key, reader.value(reader.number(_U32))
+        yield key, reader.value(reader.number(U32))
 
 
 def _alignment(path: Path, values: Mapping[str, Any]) -> int:
     alignment = values.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        raise _broken(path, f"its alignment {shown(str(alignment))} is no sensible power of two")
+        raise broken(path, f"its alignment {shown(str(alignment))} is no sensible power of two")
     return alignment
 
 
-def _tensor(path: Path, reader: _Reader) -> tuple[str, int, tuple[int, ...], int]:
+def _tensor(path: Path, reader: HeaderReader) -> tuple[str, int, tuple[int, ...], int]:
     """Name, number of the type, shape and offset of the next tensor, as they are written."""
     name = reader.text(strict=True)
     if wrong := unfit_name(name):
-        raise _broken(path, f"the name {shown(name)} of a tensor {wrong}")
-    dimensions = reader.number(_U32)
+        raise broken(path, f"the name {shown(name)} of a tensor {wrong}")
+    dimensions = reader.number(U32)
     if dimensions > MAX_DIMENSIONS:
-        raise _broken(path, f"{shown(name)} would have {dimensions:,} dimensions")
-    shape = tuple(reader.number(_U64) for _ in range(dimensions))
+        raise broken(path, f"{shown(name)} would have {dimensions:,} dimensions")
+    shape = tuple(reader.number(U64) for _ in range(dimensions))
     if max(shape, default=0) > MAX_SIDE:
-        raise _broken(path, f"the shape of {shown(name)} cannot be")
-    kind, offset = reader.number(_U32), reader.number(_U64)
+        raise broken(path, f"the shape of {shown(name)} cannot be")
+    kind, offset = reader.number(U32), reader.number(U64)
     return name, kind, shape, offset
 
 
 def _placed(path: Path, name: str, kind: int, shape: tuple[int, ...], start: int, offset: int) -> _Tensor:
     if kind not in TYPES:
-        raise _broken(path, f"{shown(name)} has the unknown type {kind}")
+        raise broken(path, f"{shown(name)} has the unknown type {kind}")
     dtype, elements, size = TYPES[kind]
     # Blocks are along the dimension that is written first, which changes fastest.
     if shape and shape[0] % elements:
-        raise _broken(path, f"the rows of {shown(name)} ({shape[0]:,} elements) are no whole blocks of {dtype}")
+        raise broken(path, f"the rows of {shown(name)} ({shape[0]:,} elements) are no whole blocks of {dtype}")
     count = math.prod(shape)
     if count >= 2**50 or offset >= 2**50:
-        raise _broken(path, f"the size or offset of {shown(name)} cannot be")
+        raise broken(path, f"the size or offset of {shown(name)} cannot be")
     return _Tensor(name, dtype, shape[::-1], start + offset, count // elements * size)
 
 
@@ -215,14 +195,14 @@ def _check_layout(path: Path, found: _Content, size: int) -> None:
     at = found.start
     for tensor in sorted(found.tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset % found.alignment:
-            raise _broken(path, f"{shown(tensor.name)} does not lie on a multiple of {found.alignment}")
+            raise broken(path, f"{shown(tensor.name)} does not lie on a multiple of {found.alignment}")
         if tensor.offset < at:
-            raise _broken(path, f"the tensor {shown(tensor.name)} overlaps another")
+            raise broken(path, f"the tensor {shown(tensor.name)} overlaps another")
         if tensor.offset - at >= found.alignment:
-            raise _broken(path, f"the tensor {shown(tensor.name)} leaves a hole before it")
+            raise broken(path, f"the tensor {shown(tensor.name)} leaves a hole before it")
         at = tensor.end
     if size - at >= found.alignment:
-        raise _broken(path, f"{size - at:,} bytes follow its last tensor")
+        raise broken(path, f"{size - at:,} bytes follow its last tensor")
 
 
 def _true_shape(path: Path, tensor: _Tensor, values: Mapping[str, Any]) -> tuple[int, ...]:
@@ -232,98 +212,9 @@ def _true_shape(path: Path, tensor: _Tensor, values: Mapping[str, Any]) -> tuple
         return tensor.shape
     is_shape = isinstance(kept, list) and all(type(side) is int and 0 <= side <= MAX_SIDE for side in kept)
     if not is_shape or math.prod(kept) != math.prod(tensor.shape):
-        raise _broken(path, f"the original shape of {shown(tensor.name)} does not fit its elements")
+        raise broken(path, f"the original shape of {shown(tensor.name)} does not fit its elements")
     return tuple(kept)
 
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-class _Reader:
-    """The header from its start, in pieces; never more than `MAX_HEADER` of it."""
-
-    _PIECE = 256 * 1024
-
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        self.path, self.descriptor, self.size = path, descriptor, size
-        self._raw = b""
-        #: Where `_raw` begins in the file, and how much of it is used.
-        self._start = self._used = 0
-
-    @property
-    def at(self) -> int:
-        return self._start + self._used
-
-    def take(self, count: int) -> bytes:
-        """The next bytes. Raises UnreadableModel when the file has not as many, or they are too many."""
-        self.expect(count)
-        if self._used + count > len(self._raw):
-            self._start, self._used = self.at, 0
-            self._raw = os.pread(self.descriptor, max(count, self._PIECE), self._start)
-            if len(self._raw) < count:
-                raise _CutOff(f"{self.path}: the file became shorter while it was read.")
-        piece = self._raw[self._used : self._used + count]
-        self._used += count
-        return piece
-
-    def expect(self, count: int) -> None:
-        """Whether so many bytes can follow. Raises UnreadableModel otherwise."""
-        if self.at + count > MAX_HEADER:
-            raise _broken(self.path, f"its header would have more than {MAX_HEADER:,} bytes")
-        if self.at + count > self.size:
-            raise _CutOff(f"{self.path}: cut off within its header, or its lengths are wrong. Copy it again.")
-
-    def skip(self, count: int) -> None:
-        self.expect(count)
-        self._used += count
-        if self._used > len(self._raw):
-            self._start, self._used, self._raw = self.at, 0, b""
-
-    def number(self, form: struct.Struct) -> Any:
-        return form.unpack(self.take(form.size))[0]
-
-    def text(self, *, strict: bool = False) -> str:
-        length = self._text_length()
-        try:
-            return self.take(length).decode("utf-8", "strict" if strict else "replace")
-        except UnicodeDecodeError:
-            raise _broken(self.path, "a name in it is not UTF-8") from None
-
-    def _text_length(self) -> int:
-        length: int = self.number(_U64)
-        if length > MAX_TEXT:
-            raise _broken(self.path, f"a text of {length:,} bytes stands in its header")
-        return length
-
-    def value(self, kind: int) -> Any:
-        """A number, truth value, text or list; of a long array only what it is."""
-        if kind == _TEXT:
-            return self.text()
-        if kind == _ARRAY:
-            return self._array(self.number(_U32), self.number(_U64))
-        if kind not in _NUMBERS:
-            raise _broken(self.path, f"a value of the unknown type {kind} stands in its header")
-        return self.number(_NUMBERS[kind])
-
-    def _array(self, kind: int, count: int) -> Any:
-        if kind == _ARRAY:
-            raise _broken(self.path, "arrays of arrays stand in its header")
-        if kind == _TEXT and count > MAX_TEXTS:
-            raise _broken(self.path, f"an array of {count:,} texts stands in its header")
-        if kind != _TEXT and kind not in _NUMBERS:
-            raise _broken(self.path, f"an array of the unknown type {kind} stands in its header")
-        width = 8 if kind == _TEXT else _NUMBERS[kind].size
-        self.expect(count * width)
-        if count <= KEPT_ARRAY:
-            return [self.value(kind) for _ in range(count)]
-        if kind == _TEXT:
-            for _ in range(count):
-                self.skip(self._text_length())
-        else:
-            self.skip(count * width)
-        return f"({count:,} values)"
-
-
-def _broken(path: Path, why: str) -> UnreadableModel:
-    return UnreadableModel(f"{path}: a broken GGUF file: {why}. Get the model again.")
