@@ -43,8 +43,10 @@ def dictionary(values: Mapping[str, bytes]) -> bytes:
     return b"}(" + b"".join(text(name) + value for name, value in values.items()) + b"u"
 
 
-def storage(key: str, kind: str, count: int) -> bytes:
-    return tuple_(text("storage"), named(kind), text(key), text("cpu"), integer(count)) + b"Q"
+def storage(key: str, kind: str, count: int, *, legacy: bool = False) -> bytes:
+    """A reference to a storage; that of the format before 1.6 says whether it is a view."""
+    view = [b"N"] if legacy else []
+    return tuple_(text("storage"), named(kind), text(key), text("cpu"), integer(count), *view) + b"Q"
 
 
 def tensor(
@@ -54,12 +56,14 @@ def tensor(
     offset: int = 0,
     count: int | None = None,
     kind: str = "torch.FloatStorage",
+    *,
+    legacy: bool = False,
 ) -> bytes:
     """A tensor as torch pickles it; `count` is the length of its storage in elements."""
     steps = strides if strides is not None else [math.prod(shape[place + 1 :]) for place in range(len(shape))]
     return call(
         "torch._utils._rebuild_tensor_v2",
-        storage(key, kind, math.prod(shape) if count is None else count),
+        storage(key, kind, math.prod(shape) if count is None else count, legacy=legacy),
         integer(offset),
         tuple_(*map(integer, shape)),
         tuple_(*map(integer, steps)),
@@ -70,6 +74,23 @@ def tensor(
 
 def pickle_of(value: bytes) -> bytes:
     return b"\x80\x02" + value + b"."
+
+
+def legacy_file(
+    value: bytes,
+    storages: Mapping[str, tuple[int, bytes]],
+    *,
+    keys: bytes | None = None,
+    version: int = 1001,
+    little: bool = True,
+    machine: bytes | None = None,
+) -> bytes:
+    """A torch file before 1.6; each storage with the count that stands before it and its bytes."""
+    facts = machine or b"}(" + text("little_endian") + (b"\x88" if little else b"\x89") + b"u"
+    listed = b"](" + b"".join(map(text, storages)) + b"e" if keys is None else keys
+    magic = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+    pickles = b"".join(map(pickle_of, (magic, integer(version), facts, value, listed)))
+    return pickles + b"".join(struct.pack("<q", count) + raw for count, raw in storages.values())
 
 
 # Archives

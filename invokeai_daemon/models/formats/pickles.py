@@ -249,18 +249,20 @@ class _Machine:
             raise self.refused(name, "weights need no such thing, so loading this file could run a stranger's code")
         return Opaque(name, arguments, is_leftover=function.kind == "leftover")
 
-    def persistent(self, reference: Any) -> Storage:
+    def persistent(self, reference: Any) -> Storage | Global:
+        """A storage; or, in files before 1.6, the class of a module, which comes with its source."""
         self.refuse_made_by_leftovers((reference,))
-        kind, storage, key, _location, count, *view = reference
-        if kind == "module" and isinstance(storage, Global):
-            raise self.refused(storage.name, "it is a whole program object, not only weights: ask for safetensors")
-        self.refuse_made_by_leftovers((storage, key, count))
-        if kind != "storage" or not isinstance(storage, Global) or storage.name not in STORAGES:
+        kind, named, *details = reference
+        if kind == "module" and isinstance(named, Global):
+            return named
+        self.refuse_made_by_leftovers((named, *details))
+        key, _location, count, *view = details
+        if kind != "storage" or not isinstance(named, Global) or named.name not in STORAGES:
             raise ValueError("a persistent reference that is not to a storage")
         if not isinstance(key, str):
             key = str(_size(key))
         start = _size(view[0][1]) if view and view[0] is not None else 0
-        found = Storage(key, STORAGES[storage.name], _size(count), start)
+        found = Storage(key, STORAGES[named.name], _size(count), start)
         self.storages.setdefault(key, found)
         return found
 
