@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from invokeai_daemon.errors import ModelError, ModelMissing, Problem
 from invokeai_daemon.files import locked, write_atomically
-from invokeai_daemon.models.entries.entry import STATUSES, Entry
-from invokeai_daemon.models.stanzas import Document, Stanza, read_stanzas, with_stanza, without_stanza
+from invokeai_daemon.models.entries.change import VERDICTS, Change
+from invokeai_daemon.models.entries.contents import Contents, absolute, is_in_place, origin
+from invokeai_daemon.models.entries.entry import RENDERABLE, Entry
+from invokeai_daemon.models.entries.memory import Memory
+from invokeai_daemon.models.entries.presence import Presence
+from invokeai_daemon.models.entries.sheet import Sheet
+from invokeai_daemon.models.entries.stanza import KEYS, is_older, read_entry, seen
+from invokeai_daemon.models.stanzas import Document, Reader
 from invokeai_daemon.root import Root
 from invokeai_daemon.strict_toml import nearest
-
-#: Shorter pieces of a hash are more likely a mistyped name.
-MIN_HASH_DIGITS = 6
 
 __all__ = ["Entry", "Registry"]
 
@@ -30,14 +33,6 @@ _HEADING = """\
 # The models that invokeai-daemon knows, one stanza each. You may edit this file while the daemon runs:
 # comments, order and keys of your own survive. Jobs name a model by its stanza's name.
 """
-#: InvokeAI 3 named stanzas base/type/name.
-_KEY_OF_3 = re.compile(r"(any|sd-1|sd-2|sdxl|sdxl-refiner)/(\w+)/(.+)")
-#: InvokeAI's own bookkeeping.
-_NOT_MODELS = {"__metadata__"}
-
-
-_TEXTS = ("format", "type", "base", "variant", "prediction_type", "hash", "status", "description", "reason")
-_FIELDS = (*_TEXTS, "path", "source", "default_settings", "trigger_phrases")
 
 
 class Registry:
@@ -45,14 +40,25 @@ class Registry:
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self._reader: Reader[Entry] = Reader(lambda stanza: read_entry(stanza, root.path))
         self._seen: tuple[int, int, int] | None = None
-        self._entries: dict[str, Entry] = {}
-        self._keys: dict[str, str] = {}
+        self._contents = Contents()
         self._problems: tuple[Problem, ...] = ()
+        self._presence = Presence()
+        #: What `models` gave last, as long as it is true.
+        self._listed: list[Entry] | None = None
+        self._older: dict[str, tuple[int, Entry]] = {}
 
     @property
     def file(self) -> Path:
         return self._root.registry_file
+
+    @property
+    def memory_file(self) -> Path:
+        """What was derived of each source; see `entries/memory.py`."""
+        return self._root.state / "registry.json"
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -63,35 +69,44 @@ class Registry:
     def models(self) -> list[Entry]:
         """All entries in the order of the file, their status as the disk is now."""
         self._refresh()
-        return [_checked(entry) for entry in self._entries.values()]
+        if self._presence.look() or self._listed is None:
+            self._listed = [self._checked(entry, self._presence.has) for entry in self._contents]
+        return list(self._listed)
 
     def get(self, name: str) -> Entry | None:
         """The entry of exactly this name, whatever its status."""
         self._refresh()
-        entry = self._entries.get(name)
-        return _checked(entry) if entry else None
+        entry = self._contents.entries.get(name)
+        return self._checked(entry) if entry else None
 
     def find(self, text: str) -> Entry:
-        """The entry that a person means: by name, by a unique beginning of one, or by (the beginning of) its hash.
+        """The entry that a person means: by name, by a unique beginning of one, by the stem of another file with the
+        same content, or by (the beginning of) its hash.
 
         Its status may be anything; see `usable`. Raises ModelMissing, with the nearest names, when none or several fit.
         """
         self._refresh()
         wanted = text.strip()
-        if wanted in self._entries:
-            return _checked(self._entries[wanted])
-        fitting = _fitting(self._entries.values(), wanted)
+        if wanted in self._contents.entries:
+            return self._checked(self._contents.entries[wanted])
+        fitting = self._contents.fitting(wanted)
         if len(fitting) == 1:
-            return _checked(fitting[0])
+            return self._checked(fitting[0])
         raise ModelMissing(self._not_found(wanted, [entry.name for entry in fitting]))
 
     def usable(self, text: str) -> Entry:
         """Like `find`, for a job: also raises ModelMissing when the model cannot be rendered now, with the reason."""
         entry = self.find(text)
         if entry.status != "ok":
-            raise ModelMissing(f"The model {entry.name} cannot be used: {entry.reason or entry.status}.")
+            why = (entry.reason or "; ".join(entry.needs) or entry.status).rstrip(".")
+            raise ModelMissing(f"The model {entry.name} cannot be used: {why}.")
         if entry.type != "main":
             raise ModelMissing(f"{entry.name} is a {entry.type}; a job needs a main model.")
+        if entry.base not in RENDERABLE:
+            bases = " or ".join(sorted(RENDERABLE))
+            raise ModelMissing(
+                f"{entry.name} is a {entry.base} model, which cannot be rendered yet; use one of {bases}."
+            )
         return entry
 
     def default_main(self) -> Entry:
@@ -99,306 +114,189 @@ class Registry:
 
         Raises ModelMissing when there is none that can be rendered.
         """
-        mains = [entry for entry in self.models() if entry.type == "main" and entry.status == "ok"]
+        mains = [
+            entry
+            for entry in self.models()
+            if (entry.type, entry.status) == ("main", "ok") and entry.base in RENDERABLE
+        ]
         if not mains:
             raise ModelMissing("No model is registered yet. Drop one into autoimport/main/; the job starts then.")
         return next((entry for entry in mains if entry.default), mains[0])
 
     def by_source(self, source: Path | str) -> Entry | None:
-        """The entry that came from this file or folder."""
+        """The entry that came from this file or folder, or has it as an alias."""
         self._refresh()
-        wanted = _absolute(source)
-        return next((_checked(entry) for entry in self._entries.values() if entry.source == wanted), None)
+        entry = self._contents.by_source(absolute(source))
+        return self._checked(entry) if entry else None
+
+    def forgotten(self) -> list[str]:
+        """The names of verdicts on files that the user deleted since.
+
+        Not of those whose folder is gone too, or on another disk than when they were looked at: they come back.
+        """
+        self._refresh()
+        gone = [entry for entry in self._contents if entry.status in VERDICTS and not os.path.lexists(origin(entry))]
+        if not gone:
+            return []
+        memory = Memory(self.memory_file)
+        return [entry.name for entry in gone if not entry.aliases and memory.is_deleted(origin(entry))]
+
+    # -- changing --------------------------------------------------------------------------------------------------
 
     def add(self, entry: Entry) -> str:
-        """Register a model; returns its name, which gets a number when it is taken.
+        """Register what was derived of a source; returns the name of its entry. See `add_many`."""
+        return self.add_many([entry])[0]
 
-        An entry from the same source is replaced, keeping its name and the user's own keys and words; so is one with
-        the same hash whose source is gone (the file was moved or renamed). A verdict on a source that was replaced by a
-        bad file leaves the model that was converted from it before as it is, but for its reason.
-        Raises ModelError when the file is broken.
+    def add_many(self, entries: Iterable[Entry]) -> list[str]:
+        """Register many with one write; returns the name of each one's entry. New names get a number when taken.
+
+        An entry from the same source is renewed, keeping its name and the user's own keys and words; so is one with the
+        same content whose source is gone (it was moved). Where that source is still there, the new path becomes an
+        alias. A verdict on a source that was replaced by a bad file leaves the model that was converted from it before
+        as it is, but for its reason. Raises ModelError when the file is broken.
         """
-        with self._editing() as document:
-            old = self._same(entry)
-            name = old.name if old else _free_name(entry.name, self._entries)
-            if old and entry.status != "ok" and _is_converted(old):
-                entry = replace(old, reason=f"its source was replaced, and the new file cannot be used: {entry.reason}")
-            elif old:
-                entry = replace(
-                    entry,
-                    description=old.description or entry.description,
-                    default_settings={**entry.default_settings, **old.default_settings},
-                    trigger_phrases=old.trigger_phrases or entry.trigger_phrases,
-                )
-            key = self._keys.get(name, name)
-            document.text = with_stanza(document.text, key, self._stanza(entry))
-        return name
+        with self._changing() as change:
+            return [change.add(entry) for entry in entries]
 
-    def update(self, name: str, **changes: Any) -> Entry:
+    def update(self, name: str, *, derived: bool = False, **changes: Any) -> Entry:
         """Change fields of an entry. Raises ModelMissing, or ModelError when the file is broken."""
-        unknown = changes.keys() - {*_FIELDS}
+        (new,) = self.update_many({name: changes}, derived=derived)
+        return self._checked(self._contents.entries[new])
+
+    def update_many(self, changes: Mapping[str, Mapping[str, Any]], *, derived: bool = False) -> list[str]:
+        """Change fields of entries, by name, with one write; returns their names.
+
+        `derived` values are the daemon's: they do not count as the user's words. An entry whose new hash is that of a
+        like one is folded into it, and has its name then.
+        """
+        unknown = {field for fields in changes.values() for field in fields} - {*KEYS}
         if unknown:
             raise TypeError(f"not fields of an entry: {', '.join(sorted(unknown))}")
-        with self._editing() as document:
-            if name not in self._entries:
-                raise ModelMissing(self._not_found(name, []))
-            entry = replace(self._entries[name], **changes)
-            stanza = self._stanza(entry)
-            document.text = with_stanza(document.text, self._keys[name], {key: stanza[key] for key in changes})
-        return _checked(self._entries[name])
+        with self._changing() as change:
+            self._require(changes, change)
+            names: list[str] = []
+            for name, fields in changes.items():
+                # An entry before it may have been folded into this one, or this one into that.
+                now = name if name in change.contents.entries else names[-1]
+                names.append(change.update(now, fields, derived=derived))
+            return names
+
+    def rename(self, name: str, new: str) -> str:
+        """Give an entry another name; returns it as it was made fit. Its files keep theirs. Raises ModelMissing."""
+        with self._changing() as change:
+            self._require([name], change)
+            return change.rename(name, new)
+
+    def moved(self, source: Path | str, target: Path | str) -> str | None:
+        """A source has another path now; returns the name of its entry, None when there is none."""
+        with self._changing() as change:
+            return change.moved(absolute(source), absolute(target))
 
     def remove(self, name: str) -> Entry:
         """Take an entry out of the file; its files stay. Raises ModelMissing, or ModelError when the file is broken."""
-        with self._editing() as document:
-            if name not in self._entries:
+        return self.remove_many([name])[0]
+
+    def remove_many(self, names: Iterable[str]) -> list[Entry]:
+        """Take entries out of the file with one write; their files stay."""
+        names = list(names)
+        with self._changing() as change:
+            self._require(names, change)
+            return [change.remove(name) for name in names]
+
+    def _require(self, names: Iterable[str], change: Change) -> None:
+        for name in names:
+            if name not in change.contents.entries:
                 raise ModelMissing(self._not_found(name, []))
-            entry = self._entries[name]
-            document.text = without_stanza(document.text, self._keys[name])
-        return entry
+
+    # -- the file --------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Read the file again if it changed. A file whose outline is broken leaves the last good entries in place."""
+        """Read the file again if it changed."""
         try:
             status = self.file.stat()
         except FileNotFoundError:
-            self._seen, self._entries, self._keys, self._problems = None, {}, {}, ()
+            self._seen, self._contents, self._problems, self._listed = None, Contents(), (), None
             return
         signature = (status.st_mtime_ns, status.st_size, status.st_ino)
         if signature != self._seen:
-            document = read_stanzas(self.file.read_bytes())
+            document = self._reader.read(self.file.read_bytes())
             self._seen = signature
             self._take(document)
 
-    def _take(self, document: Document) -> None:
-        problems = list(document.problems)
-        if not document.whole:
-            self._problems = tuple(problems)
-            return
-        self._entries, self._keys = {}, {}
-        for stanza in document.stanzas:
-            if stanza.name in _NOT_MODELS:
-                continue
-            entry, wrong = read_entry(stanza, self._root.path)
-            problems.extend(wrong)
-            if entry.name in self._entries:
-                entry = replace(entry, name=stanza.name)
-            self._entries[entry.name] = entry
-            self._keys[entry.name] = stanza.name
-        self._problems = tuple(problems)
+    def _take(self, document: Document[Entry]) -> None:
+        """The entries of a file. Of one that is broken somewhere those that are sound, and what the others were."""
+        contents = Contents(document)
+        if document.broken and not contents.entries:
+            contents = self._contents
+        elif document.broken:
+            left_out = {piece.name for piece in document.pieces if piece.made is None}
+            for name in left_out & self._contents.entries.keys() - contents.entries.keys():
+                contents.put(self._contents.entries[name], self._contents.key(name))
+        self._contents, self._problems, self._listed = contents, document.problems, None
 
-    def _editing(self) -> _Editing:
-        return _Editing(self)
+    @contextmanager
+    def _changing(self) -> Iterator[Change]:
+        """A change of the file under its lock: read, change, check, keep a copy, replace."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.file.with_name(f".{self.file.name}.lock")):
+            document = self._reader.read(self.file.read_bytes() if self.file.exists() else _HEADING.encode())
+            if document.broken:
+                raise ModelError(
+                    f"{self.file}: {document.broken} Correct the file; nothing was changed "
+                    f"(the state before the daemon's last change is in {self.file.name}.bak)."
+                )
+            change = Change(self._root.path, Sheet(document), Contents(document), Memory(self.memory_file))
+            yield change
+            if change.sheet.text != document.text or not self.file.exists():
+                self._write(document.text, change.sheet.text)
+            change.memory.write()
 
-    def _same(self, entry: Entry) -> Entry | None:
-        for old in self._entries.values():
-            if entry.source and old.source == _absolute(entry.source):
-                return old
-            if entry.hash and old.hash == entry.hash and old.source and not os.path.lexists(old.source):
-                return old
-        return None
+    def _write(self, before: str, text: str) -> None:
+        document = self._reader.read(text.encode())
+        if document.broken:
+            raise ModelError(f"{self.file}: the change would break the file ({document.broken}).")
+        if self.file.exists():
+            write_atomically(self.file.with_name(f"{self.file.name}.bak"), before, durable=False)
+        write_atomically(self.file, text)
+        self._take(document)
+        self._seen = None
 
-    def _stanza(self, entry: Entry) -> dict[str, Any]:
-        """The values of an entry as they stand in the file; None where the key is left out."""
-        texts = {key: getattr(entry, key) or None for key in _TEXTS}
-        return {
-            "description": entry.description,
-            **{key: texts[key] for key in ("type", "base", "format", "variant", "prediction_type")},
-            "path": self._shown(entry.path),
-            "source": self._shown(entry.source),
-            "hash": texts["hash"],
-            "status": None if entry.status in ("ok", "missing") else entry.status,
-            "reason": texts["reason"],
-            "default_settings": dict(entry.default_settings) or None,
-            "trigger_phrases": list(entry.trigger_phrases) or None,
-        }
+    # -- the disk --------------------------------------------------------------------------------------------------
 
-    def _shown(self, path: str) -> str | None:
-        """A path as it stands in the file: relative to the root where it lies in it."""
-        if not path:
-            return None
-        return _absolute(path).removeprefix(f"{self._root.path}{os.sep}")
+    def _checked(self, entry: Entry, exists: Callable[[str], bool] = os.path.exists) -> Entry:
+        """The entry with its status as the disk is now; used from another path with the same content if need be."""
+        if entry.status not in ("ok", "unusable") or not entry.path:
+            return entry
+        if exists(entry.path):
+            return self._as_seen(entry) if is_older(entry) else entry
+        other = next((alias for alias in entry.aliases if is_in_place(entry) and exists(alias)), None)
+        if other is not None:
+            return replace(entry, path=other)
+        return replace(entry, status="missing", reason=f"{entry.path} is not there")
+
+    def _as_seen(self, entry: Entry) -> Entry:
+        """An older entry, which leaves out what it is, with what its folder shows."""
+        path = Path(entry.path)
+        if not path.is_dir():
+            return entry
+        changed = path.stat().st_mtime_ns
+        known = self._older.get(entry.path)
+        if known is None or known[0] != changed:
+            known = self._older[entry.path] = (changed, seen(entry))
+        looked_up = known[1]
+        return replace(
+            entry,
+            **{key: getattr(looked_up, key) for key in ("status", "reason", "type", "base", "format")},
+            variant=entry.variant or looked_up.variant,
+            prediction_type=entry.prediction_type or looked_up.prediction_type,
+        )
 
     def _not_found(self, wanted: str, fitting: list[str]) -> str:
         if fitting:
             return f"{json.dumps(wanted)} fits several models: {', '.join(fitting[:10])}. Write more of the name."
-        names = [entry.name for entry in self._entries.values() if entry.status == "ok"]
+        names = [entry.name for entry in self._contents if entry.status == "ok"]
         meant = nearest(wanted, names)
         if meant:
             return f"No model is called {json.dumps(wanted)}. Did you mean {json.dumps(meant)}?"
         known = f"Known are {', '.join(names[:10])}." if names else "No model is registered."
         return f"No model is called {json.dumps(wanted)}. {known} Drop one into autoimport/."
-
-
-class _Editing:
-    """A change of the file under its lock: read, change `text`, check, keep a copy, replace."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._lock = locked(registry.file.with_name(f".{registry.file.name}.lock"))
-        self.text = ""
-        self._before = ""
-
-    def __enter__(self) -> _Editing:
-        registry = self._registry
-        registry.file.parent.mkdir(parents=True, exist_ok=True)
-        self._lock.__enter__()
-        try:
-            raw = registry.file.read_bytes() if registry.file.exists() else _HEADING.encode()
-            document = read_stanzas(raw)
-            if not document.whole:
-                raise ModelError(
-                    f"{registry.file}: {document.problems[0]} Correct the file; nothing was changed "
-                    f"(the state before the daemon's last change is in {registry.file.name}.bak)."
-                )
-            registry._take(document)
-            self.text = self._before = raw.decode("utf-8-sig").replace("\r\n", "\n")
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None and self.text != self._before:
-                self._write()
-        finally:
-            self._lock.__exit__(None, None, None)
-
-    def _write(self) -> None:
-        registry = self._registry
-        document = read_stanzas(self.text.encode())
-        if not document.whole:
-            raise ModelError(f"{registry.file}: the change would break the file ({document.problems[0]}).")
-        if registry.file.exists():
-            write_atomically(registry.file.with_name(f"{registry.file.name}.bak"), self._before, durable=False)
-        write_atomically(registry.file, self.text)
-        registry._take(document)
-        registry._seen = None
-
-
-def read_entry(stanza: Stanza, root: Path) -> tuple[Entry, list[Problem]]:
-    """The entry of a stanza, in this daemon's words or InvokeAI's older ones, and what was wrong in it."""
-    value, problems = stanza.value, []
-    older = _KEY_OF_3.fullmatch(stanza.name)
-    texts: dict[str, Any] = {}
-    for key in _TEXTS:
-        text = value.get(key)
-        if text is not None and not isinstance(text, str):
-            problems.append(Problem(f"{text!r} should be text.", f"{stanza.name}.{key}", stanza.line))
-        elif text:
-            texts[key] = text
-    if older:
-        texts.setdefault("base", older[1])
-        texts.setdefault("type", older[2])
-    if texts.get("format") == "ckpt":
-        texts["format"] = "checkpoint"
-    if texts.get("status") not in (None, *STATUSES):
-        problems.append(
-            Problem(f"{texts['status']!r} is no status; use {', '.join(STATUSES)}.", stanza.name, stanza.line)
-        )
-        del texts["status"]
-    entry = Entry(
-        older[3] if older else stanza.name,
-        _path(value.get("path") or value.get("weights"), root),
-        source=_path(value.get("source"), root),
-        default_settings=_default_settings(value),
-        trigger_phrases=_phrases(value.get("trigger_phrases")),
-        default=value.get("default") is True,
-        **texts,
-    )
-    return _completed(entry, value), problems
-
-
-def _absolute(path: Path | str) -> str:
-    """An absolute path without "..", its symlinks as they are."""
-    return os.path.normpath(Path(path).absolute())
-
-
-def _path(value: Any, root: Path) -> str:
-    return os.path.normpath(root / Path(value).expanduser()) if isinstance(value, str) and value else ""
-
-
-def _default_settings(value: Mapping[str, Any]) -> dict[str, Any]:
-    settings = value.get("default_settings")
-    size = {key: value[key] for key in ("width", "height") if isinstance(value.get(key), int)}
-    return {**size, **settings} if isinstance(settings, dict) else size
-
-
-def _phrases(value: Any) -> tuple[str, ...]:
-    return tuple(phrase for phrase in value if isinstance(phrase, str)) if isinstance(value, list) else ()
-
-
-def _completed(entry: Entry, value: Mapping[str, Any]) -> Entry:
-    """What a stanza leaves out: an older one names neither type nor base, but its folder shows them."""
-    if not entry.path:
-        repository = value.get("repo_id")
-        what = f"the repository {repository} is not on this disk" if repository else "the entry has no path"
-        return entry if entry.status in ("unknown", "rejected") else replace(entry, status="missing", reason=what)
-    if ("base" in value and "type" in value) or entry.status != "ok":
-        return entry
-    if entry.format == "checkpoint":
-        hint = "an entry of InvokeAI 2.3 for a single file; drop the file into autoimport/ to have it converted"
-        return replace(entry, status="unknown", reason=entry.reason or hint)
-    if Path(entry.path).is_dir():
-        return _as_seen(entry)
-    return entry
-
-
-def _as_seen(entry: Entry) -> Entry:
-    from invokeai_daemon.models.identify import judge
-
-    verdict = judge(Path(entry.path))
-    known = verdict.identity
-    return replace(
-        entry,
-        status=verdict.state,
-        reason=verdict.reason,
-        type=known.type,
-        base=known.base,
-        format=known.format,
-        variant=entry.variant or known.variant,
-        prediction_type=entry.prediction_type or known.prediction_type,
-    )
-
-
-def _is_converted(entry: Entry) -> bool:
-    """Whether it can be used without its source."""
-    return entry.path != entry.source and _checked(entry).status == "ok"
-
-
-def _checked(entry: Entry) -> Entry:
-    """The entry with its status as the disk is now."""
-    if entry.status == "ok" and not Path(entry.path).exists():
-        return replace(entry, status="missing", reason=f"{entry.path} is not there")
-    return entry
-
-
-def _fitting(entries: Iterable[Entry], wanted: str) -> list[Entry]:
-    """The entries that a text names: as a whole in other capitals, else by beginning, else by hash."""
-    if not wanted:
-        return []
-    entries = list(entries)
-    folded = wanted.casefold()
-    digits = folded.removeprefix("blake3:")
-    return (
-        [entry for entry in entries if entry.name.casefold() == folded]
-        or [entry for entry in entries if entry.name.casefold().startswith(folded)]
-        or [
-            entry
-            for entry in entries
-            if len(digits) >= MIN_HASH_DIGITS and entry.hash.removeprefix("blake3:").startswith(digits)
-        ]
-    )
-
-
-def _free_name(wanted: str, taken: Mapping[str, Entry]) -> str:
-    """A name fit for a stanza that no other entry has, whatever its capitals."""
-    name = "".join(character if character.isprintable() else "_" for character in wanted).strip() or "model"
-    if name in _NOT_MODELS:
-        name = f"{name}-1"
-    others = {other.casefold() for other in taken}
-    number, free = 1, name
-    while free.casefold() in others:
-        number += 1
-        free = f"{name}-{number}"
-    return free

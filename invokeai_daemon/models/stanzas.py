@@ -1,25 +1,25 @@
 """Stanzas: `models.yaml` as text that people edit, a top-level key and its lines per model.
 
-Called by `registry`. Reading is strict and fast (libyaml) and keeps one bad stanza from hiding the others. Writing
-touches the lines of one stanza only, through ruamel, so that comments, order, quotes and unknown keys survive.
+Called by `registry`. Reading is strict and fast: the text is cut at its top-level keys, libyaml parses each piece by
+itself, and a piece that was read before is not parsed again. One bad stanza hides no other. Writing is in `sheet`.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError as RuamelError
 
-from invokeai_daemon.errors import ModelError, Problem
+from invokeai_daemon.errors import Problem
 
 MAX_BYTES = 32 * 1024 * 1024
 #: YAML nests by indentation; a stanza needs three levels.
 MAX_DEPTH = 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,164 @@ class Stanza:
     name: str
     #: Plain values: dict, list, str, int, float, bool, None.
     value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Generic[T]):
+    """A stanza where it stands in the file."""
+
+    name: str
+    #: Its lines, and the blank lines and comments up to the next stanza; empty when the file could not be cut.
+    text: str
     #: 1-based line of its key.
     line: int
+    #: What was made of it; None when it is left out because of `problems`.
+    made: T | None
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
-class Document:
+class Document(Generic[T]):
     """What a registry file says."""
 
-    stanzas: tuple[Stanza, ...]
-    problems: tuple[Problem, ...]
-    #: False when not even the outline could be read; `stanzas` is then empty.
-    whole: bool = True
+    text: str
+    pieces: tuple[Piece[T], ...]
+    #: Why the file is not proper YAML; `pieces` are then those that are sound by themselves, and the others' names.
+    broken: Problem | None = None
+    #: Whether `text` is the text before the first piece and then the pieces' texts.
+    is_cut: bool = True
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        found = tuple(one for piece in self.pieces for one in piece.problems)
+        if self.broken is None:
+            return found
+        return (self.broken, *(one for one in found if one.line != self.broken.line))
 
 
-def read_stanzas(raw: bytes) -> Document:
-    """The stanzas of a file and what is wrong with others. Never raises."""
-    try:
-        keys = _outline(raw)
-    except _Mistake as mistake:
-        return Document((), (Problem(str(mistake), line=mistake.line),), whole=False)
-    stanzas: dict[str, Stanza] = {}
-    problems: list[Problem] = []
-    for name, node, line in keys:
+#: Makes something of a stanza, and says what is wrong in it; lines are counted from the stanza's own first line.
+Make = Callable[[Stanza], tuple[T, list[Problem]]]
+
+
+class Reader(Generic[T]):
+    """Reads one file again and again. What it makes of a stanza is kept as long as its text stands in the file."""
+
+    def __init__(self, make: Make[T]) -> None:
+        self._make = make
+        self._known: dict[str, Piece[T]] = {}
+
+    def read(self, raw: bytes) -> Document[T]:
+        """The stanzas of a file and what is wrong with others. Never raises."""
         try:
-            if name in stanzas:
-                raise _Mistake(f"the name occurs twice, first in line {stanzas[name].line}.", line)
-            value = _plain(node, 0)
+            text = _decoded(raw)
+        except Mistake as mistake:
+            return Document("", (), Problem(str(mistake), line=mistake.line))
+        pieces = self._in_pieces(text)
+        if pieces is not None:
+            return Document(text, tuple(_once_each(pieces)))
+        try:
+            whole = [self._made(name, node, line, "") for name, node, line in outline(text)]
+            return Document(text, tuple(_once_each(whole)), is_cut=False)
+        except Mistake as mistake:
+            problem = Problem(str(mistake), line=mistake.line)
+            return Document(text, tuple(_once_each(self._salvaged(text))), problem)
+
+    def _in_pieces(self, text: str) -> list[Piece[T]] | None:
+        """The stanzas, each parsed by itself; None when a cut would go through a value, or there is a mistake."""
+        if _UNUSUAL.search(text) or not _HEAD.fullmatch(cut(text)[0]):
+            return None
+        known: dict[str, Piece[T]] = {}
+        pieces: list[Piece[T]] = []
+        try:
+            for part, line in _parts(text):
+                known[part] = self._known.get(part) or self._alone(part)
+                pieces.append(_moved(known[part], line))
+        except Mistake:
+            return None
+        self._known = known
+        return pieces
+
+    def _alone(self, part: str) -> Piece[T]:
+        """A piece of the text as a stanza. Raises Mistake when it is not exactly one."""
+        keys = outline(part)
+        if len(keys) != 1:
+            raise Mistake("several models stand in one line; give each its own lines.", 1)
+        ((name, node, _),) = keys
+        return self._made(name, node, 1, part)
+
+    def _made(self, name: str, node: yaml.Node, line: int, text: str) -> Piece[T]:
+        try:
+            value = plain(node, 0)
             if not isinstance(value, dict):
-                raise _Mistake("a model has keys and values below its name.", line)
-            stanzas[name] = Stanza(name, value, line)
-        except _Mistake as mistake:
-            problems.append(Problem(str(mistake), name, mistake.line, "The entry is left out until this is corrected."))
-    return Document(tuple(stanzas.values()), tuple(problems))
+                raise Mistake("a model has keys and values below its name.", line)
+        except Mistake as mistake:
+            return Piece(name, text, line, None, (_left_out(str(mistake), name, mistake.line),))
+        made, problems = self._make(Stanza(name, value))
+        return _moved(Piece(name, text, 1, made, tuple(problems)), line)
+
+    def _salvaged(self, text: str) -> Iterator[Piece[T]]:
+        """What can be read of a file that is broken somewhere: each stanza that is sound by itself."""
+        for part, line in _parts(text):
+            try:
+                yield _moved(self._known.get(part) or self._alone(part), line)
+            except Mistake as mistake:
+                guessed = _GUESSED_NAME.match(part)
+                name = guessed[2] if guessed else ""
+                yield Piece(name, part, line, None, (_left_out(str(mistake), name, line + mistake.line - 1),))
 
 
-class _Mistake(Exception):
+def _parts(text: str) -> Iterator[tuple[str, int]]:
+    """The text of each stanza, and the line that it begins in."""
+    head, *parts = cut(text)
+    line = 1 + head.count("\n")
+    for part in parts:
+        yield part, line
+        line += part.count("\n")
+
+
+def _moved(piece: Piece[T], line: int) -> Piece[T]:
+    """A piece that is known from line 1, in another line."""
+    if line == piece.line:
+        return piece
+    by = line - piece.line
+    problems = tuple(replace(one, line=one.line + by) if one.line else one for one in piece.problems)
+    return Piece(piece.name, piece.text, line, piece.made, problems)
+
+
+def cut(text: str) -> list[str]:
+    """The text before the first top-level key, then a text for each; joined they are the whole."""
+    begins = [match.start() for match in _TOP.finditer(text)]
+    return (
+        [text[: begins[0]], *map(text.__getitem__, map(slice, begins, [*begins[1:], len(text)]))] if begins else [text]
+    )
+
+
+#: A line at the left edge that is no comment.
+_TOP = re.compile(r"^[^\s#]", re.MULTILINE)
+#: Line ends that are none for `_TOP`, or documents and directives: such a file is parsed as a whole.
+_UNUSUAL = re.compile("\r(?!\n)|[\x85\u2028\u2029]|^(?:---|\\.\\.\\.|%)", re.MULTILINE)
+#: What may stand before the first stanza: comments and blank lines.
+_HEAD = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|$))*")
+#: The name of a stanza whose YAML is broken.
+_GUESSED_NAME = re.compile(r"""(["']?)([^\n]+?)\1\s*:(?:\s|$)""")
+
+
+def _once_each(pieces: Iterable[Piece[T]]) -> Iterator[Piece[T]]:
+    first: dict[str, int] = {}
+    for piece in pieces:
+        if piece.name in first:
+            message = f"the name occurs twice, first in line {first[piece.name]}."
+            yield replace(piece, made=None, problems=(_left_out(message, piece.name, piece.line),))
+        else:
+            first[piece.name] = piece.line
+            yield piece
+
+
+def _left_out(message: str, name: str, line: int) -> Problem:
+    return Problem(message, name, line, "The entry is left out until this is corrected.")
+
+
+class Mistake(Exception):
     """A mistake in the YAML, with its line."""
 
     def __init__(self, message: str, line: int) -> None:
@@ -75,30 +197,35 @@ class _Mistake(Exception):
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _outline(raw: bytes) -> list[tuple[str, yaml.Node, int]]:
-    """Name, value and line of every top-level key. Raises _Mistake."""
+def _decoded(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise _Mistake(f"the file has {len(raw):,} bytes; at most {MAX_BYTES:,} are read.", 1)
+        raise Mistake(f"the file has {len(raw):,} bytes; at most {MAX_BYTES:,} are read.", 1)
     try:
-        root = yaml.compose(raw.decode("utf-8-sig"), Loader=_Loader)
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise _Mistake("the file is not UTF-8 text.", raw.count(b"\n", 0, error.start) + 1) from error
+        raise Mistake("the file is not UTF-8 text.", raw.count(b"\n", 0, error.start) + 1) from error
+
+
+def outline(text: str) -> list[tuple[str, yaml.Node, int]]:
+    """Name, value and line of every top-level key. Raises Mistake."""
+    try:
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _Mistake(f"not proper YAML: {error.problem}.", mark.line + 1 if mark else 1) from error
+        raise Mistake(f"not proper YAML: {error.problem}.", mark.line + 1 if mark else 1) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise _Mistake(f"not proper YAML: {error}.", 1) from error
+        raise Mistake(f"not proper YAML: {error}.", 1) from error
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
-        raise _Mistake("the file must begin with the names of models, each with keys below it.", 1)
+        raise Mistake("the file must begin with the names of models, each with keys below it.", 1)
     return [(_name(key), value, key.start_mark.line + 1) for key, value in root.value]
 
 
 def _name(node: yaml.Node) -> str:
     """A key as it is written: a model called `no` or `1.10` keeps its name."""
     if not isinstance(node, yaml.ScalarNode):
-        raise _Mistake("a name must be plain text.", node.start_mark.line + 1)
+        raise Mistake("a name must be plain text.", node.start_mark.line + 1)
     return str(node.value)
 
 
@@ -112,22 +239,22 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _plain(node: yaml.Node, depth: int, seen: set[int] | None = None) -> Any:
+def plain(node: yaml.Node, depth: int, seen: set[int] | None = None) -> Any:
     """The value of a node. Aliases are refused: a few lines of them stand for terabytes."""
     line = node.start_mark.line + 1
     seen = set() if seen is None else seen
     if id(node) in seen:
-        raise _Mistake("an alias (*name) is used; write the value out.", line)
+        raise Mistake("an alias (*name) is used; write the value out.", line)
     seen.add(id(node))
     if depth > MAX_DEPTH:
-        raise _Mistake(f"nested deeper than {MAX_DEPTH} levels.", line)
+        raise Mistake(f"nested deeper than {MAX_DEPTH} levels.", line)
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, depth, seen)
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(value, depth + 1, seen) for value in node.value]
+        return [plain(value, depth + 1, seen) for value in node.value]
     construct = _SCALARS.get(node.tag)
     if construct is None:
-        raise _Mistake(f"the tag {ascii(node.tag)[:100]} is not allowed.", line)
+        raise Mistake(f"the tag {ascii(node.tag)[:100]} is not allowed.", line)
     try:
         return construct(node.value)
     except ValueError:
@@ -139,89 +266,6 @@ def _mapping(node: yaml.MappingNode, depth: int, seen: set[int]) -> dict[str, An
     for key, value in node.value:
         name = _name(key)
         if name in values:
-            raise _Mistake(f"the key {ascii(name)[:100]} occurs twice.", key.start_mark.line + 1)
-        values[name] = _plain(value, depth + 1, seen)
+            raise Mistake(f"the key {ascii(name)[:100]} occurs twice.", key.start_mark.line + 1)
+        values[name] = plain(value, depth + 1, seen)
     return values
-
-
-# Writing
-
-
-def with_stanza(text: str, name: str, value: dict[str, Any]) -> str:
-    """The text with this stanza changed or, when it is new, appended. Keys whose value is None are removed.
-
-    Raises ModelError when the text is not proper YAML.
-    """
-    span = _span(text, name)
-    if span is None:
-        separator = "" if not text or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
-        return text + separator + _dumped({name: {key: item for key, item in value.items() if item is not None}})
-    begin, end = span
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[:begin]) + _changed("".join(lines[begin:end]), value) + "".join(lines[end:])
-
-
-def without_stanza(text: str, name: str) -> str:
-    """The text without this stanza; comments above it stay. Raises ModelError when the text is not proper YAML."""
-    span = _span(text, name)
-    if span is None:
-        return text
-    lines = text.splitlines(keepends=True)
-    return "".join(lines[: span[0]] + lines[span[1] :])
-
-
-def _span(text: str, name: str) -> tuple[int, int] | None:
-    """The lines of a stanza, from its key to its last line of content (0-based, the end excluded)."""
-    try:
-        keys = _outline(text.encode())
-    except _Mistake as mistake:
-        raise ModelError(f"line {mistake.line}: {mistake}") from mistake
-    node = next(((node, line) for key, node, line in keys if key == name), None)
-    if node is None:
-        return None
-    value, line = node
-    if any(other == line for _, _, other in keys if _ != value):
-        raise ModelError(f"line {line}: several models stand in one line; give each its own lines.")
-    following = [other for _, _, other in keys if other > line]
-    end = (min(following) if following else len(text.splitlines()) + 1) - 1
-    lines = text.splitlines()
-    while end > line and not _is_content(lines[end - 1]):
-        end -= 1
-    return line - 1, end
-
-
-def _is_content(line: str) -> bool:
-    """Whether a line belongs to the stanza above it: not blank, and no comment at the left edge."""
-    return bool(line.strip()) and not line.startswith("#")
-
-
-def _editor() -> YAML:
-    editor = YAML(typ="rt")
-    editor.preserve_quotes = True
-    editor.width = 4096
-    editor.allow_unicode = True
-    return editor
-
-
-def _dumped(value: dict[str, Any]) -> str:
-    stream = io.StringIO()
-    _editor().dump(value, stream)
-    return stream.getvalue()
-
-
-def _changed(stanza: str, value: dict[str, Any]) -> str:
-    """The lines of one stanza with other values; keys that keep their value keep their text."""
-    try:
-        content = _editor().load(stanza)
-    except RuamelError as error:
-        raise ModelError(f"a stanza cannot be edited: {error}") from error
-    (key,) = content
-    inner = content[key]
-    if not isinstance(inner, dict):
-        content[key] = inner = {}
-    for name, item in value.items():
-        if item is None:
-            inner.pop(name, None)
-        elif name not in inner or inner[name] != item:
-            inner[name] = item
-    return _dumped(content)

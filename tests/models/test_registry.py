@@ -193,7 +193,7 @@ def test_the_same_source_is_the_same_model_and_the_users_words_stay(registry: Re
     assert name == "cat"
     assert model.hash == "blake3:" + "f" * 64
     assert model.description == "my favourite"
-    assert model.default_settings == {"width": 640, "steps": 20, "cfg_scale": 5.0}
+    assert model.default_settings == {"width": 640, "cfg_scale": 5.0}
     assert "# really" in registry.file.read_text()
     assert "rating: 5" in registry.file.read_text()
 
@@ -209,11 +209,8 @@ def test_a_moved_source_keeps_its_entry(registry: Registry, root: Root) -> None:
     registry.add(entry(root))
     source = root.autoimport / "main" / "cat.safetensors"
     moved = source.rename(root.autoimport / "moved.safetensors")
-    assert registry.add(entry(root, "moved", hash=entry(root).hash, source=str(moved))) != "cat"
-    registry.remove("moved")
-    source.unlink()
     assert registry.add(entry(root, "moved", hash=registry.find("cat").hash, source=str(moved))) == "cat"
-    assert [model.source for model in registry.models()] == [str(moved)]
+    assert [(model.source, model.aliases) for model in registry.models()] == [(str(moved), ())]
 
 
 def test_a_verdict_is_replaced_when_a_better_file_comes(registry: Registry, root: Root) -> None:
@@ -425,7 +422,9 @@ hub-model:
     assert (model.type, model.base, model.variant, model.status) == ("main", "sd-1", "normal", "ok")
     assert (ckpt.format, ckpt.status) == ("checkpoint", "unknown")
     assert ckpt.default_settings == {"width": 512, "height": 640}
-    assert "autoimport/" in ckpt.reason
+    assert "models convert my-ckpt" in ckpt.reason
+    assert ckpt.config == str(root.configs / "stable-diffusion" / "v1-inference.yaml")
+    assert (model.vae, model.default) == ("stabilityai/sd-vae-ft-mse", True)
     assert (hub.status, "runwayml" in hub.reason) == ("missing", True)
     assert registry.problems == ()
 

@@ -14,7 +14,7 @@ STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
 RENDERABLE = frozenset({"sd-1"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A registered model. Its words are InvokeAI's."""
 
@@ -66,4 +66,7 @@ class Entry:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Entry:
         """The entry that `as_json` made these facts of."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+        }
+        return cls(**fields)
