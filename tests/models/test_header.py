@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +18,18 @@ import pytest
 import safetensors.numpy
 
 from invokeai_daemon.errors import UnreadableModel, UnsafeModel
-from invokeai_daemon.models.header import read_header
+from invokeai_daemon.models.header import check_crcs, crc_watch, opened, read_header
 from tests.models.build import (
     Entry,
     call,
     dictionary,
     integer,
+    named,
     pickle_of,
     tensor,
     text,
     torch_entries,
+    tuple_,
     write_checkpoint,
     write_raw_safetensors,
     write_safetensors,
@@ -152,6 +157,14 @@ def test_the_vectors_of_an_embedding_are_found_one_level_down(tmp_path: Path) ->
     assert header.tensors["string_to_param.*"].shape == (2, 768)
 
 
+def test_the_vectors_of_an_embedding_that_torch_wrote_are_found(tmp_path: Path) -> None:
+    import torch
+
+    value = {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(torch.randn(2, 768))}), "name": "cat"}
+    torch.save(value, tmp_path / "x.pt")
+    assert read_header(tmp_path / "x.pt").tensors["string_to_param.*"].shape == (2, 768)
+
+
 def test_keys_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     pickle = pickle_of(b"}(" + integer(5) + tensor("0", (2,)) + text("w") + tensor("0", (2,)) + b"u")
     assert list(read_header(write_zip(tmp_path / "x.pt", torch_entries(pickle, {"0": 8}))).tensors) == ["w"]
@@ -215,6 +228,236 @@ def test_a_pickle_under_the_name_of_safetensors_is_still_a_pickle(tmp_path: Path
 
 def test_a_safetensors_file_under_the_name_of_a_checkpoint_is_read(tmp_path: Path) -> None:
     assert read_header(write_safetensors(tmp_path / "x.CKPT", {"w": (2,)})).format == "safetensors"
+
+
+CALLBACK = call("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint") + dictionary({"best": text("x")}) + b"b"
+WEIGHTS = dictionary({"w": tensor("0", (2,))})
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"callbacks": CALLBACK},
+        {"callbacks": dictionary({"a": CALLBACK})},
+        {"hyper": call("my_project.config.make_config", text("a"))},
+        {"hyper": call("__main__.TrainingArguments", WEIGHTS)},
+        {"optimizer": call("torch.optim.adamw.AdamW")},
+        {"activation": named("torch._C._nn.gelu")},
+        {"loss": call("numpy.core.multiarray.scalar", call("numpy.dtype", text("f8")))},
+        {"set": call("builtins.set", b"](" + CALLBACK + b"e")},
+    ],
+)
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_leftovers_of_training_beside_the_weights_do_not_matter(
+    tmp_path: Path, beside: dict[str, bytes], is_wrapped: bool
+) -> None:
+    weights = {"state_dict": WEIGHTS} if is_wrapped else {"w": tensor("0", (2,))}
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(dictionary({**weights, **beside})), {"0": 8}))
+    header = read_header(path)
+    assert list(header.tensors) == ["w"]
+    plain = "numpy" in str(beside)
+    assert bool(header.leftovers) is not plain
+    assert set(header.leftovers) <= set(header.globals)
+    if not plain:
+        assert header.leftovers[0] in header.notes[0]
+
+
+def test_what_real_training_leaves_does_not_matter(tmp_path: Path) -> None:
+    """An optimiser, a schedule with a function of ours, a module, dates, paths: saved by torch itself."""
+    import argparse
+    import datetime
+
+    import torch
+
+    layer = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(layer.parameters())
+    content = {
+        "state_dict": layer.state_dict(),
+        "optimizer": optimiser.state_dict(),
+        "schedule": torch.optim.lr_scheduler.LambdaLR(optimiser, bytes_read_once),
+        "ema": torch.nn.ReLU(),
+        "args": argparse.Namespace(out=tmp_path, when=datetime.datetime(2024, 1, 1), rate=np.float64(0.1)),
+        "random": np.random.default_rng(0).bit_generator.state,
+    }
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped)
+        header = read_header(tmp_path / "x.ckpt")
+        assert header.tensors.keys() == {"weight", "bias"}
+        assert "torch.optim.lr_scheduler.LambdaLR" in header.leftovers
+
+
+def bytes_read_once(step: int) -> float:
+    """A function that a schedule refers to."""
+    return float(step)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "why"),
+    [
+        (call("my.Model"), "my.Model", "a whole program object"),
+        (call("my.Model") + WEIGHTS + b"b", "my.Model", "a whole program object"),
+        (dictionary({"state_dict": call("my.Weights", WEIGHTS)}), "my.Weights", "a whole program object"),
+        (dictionary({"state_dict": dictionary({"w": call("my.Lazy")})}), "my.Lazy", "'w' of its state_dict"),
+        (dictionary({"w": call("my.Lazy")}), "my.Lazy", "no tensor that could be had without it"),
+        (dictionary({"w": call("torch._utils._rebuild_parameter", call("my.Lazy"))}), "my.Lazy", "a tensor cannot be"),
+        (dictionary({"w": call("torch._utils._rebuild_tensor_v2", call("my.Lazy"))}), "my.Lazy", "a tensor cannot be"),
+        (
+            dictionary(
+                {
+                    "w": call(
+                        "torch._tensor._rebuild_from_type_v2",
+                        named("torch._utils._rebuild_tensor_v2"),
+                        named("my.Subclass"),
+                        tuple_(),
+                        b"N",
+                    )
+                }
+            ),
+            "my.Subclass",
+            "a tensor cannot be",
+        ),
+        (dictionary({"w": call("my.storage") + b"Q"}), "my.storage", "a tensor cannot be"),
+        (
+            dictionary({"w": tuple_(text("storage"), named("my.Storage"), text("0"), text("cpu"), integer(1)) + b"Q"}),
+            "my.Storage",
+            "a tensor cannot be",
+        ),
+        (dictionary({"w": call("my.factory") + b")R"}), "my.factory", "for what it makes to be called"),
+        (dictionary({"state_dict": WEIGHTS, "x": call("posix.system", text("true"))}), "posix.system", "a stranger's"),
+        (dictionary({"state_dict": WEIGHTS, "x": named("builtins.eval")}), "builtins.eval", "a stranger's"),
+        (dictionary({"state_dict": WEIGHTS, "x": call("torch.hub.load", text("a"))}), "torch.hub.load", "a stranger's"),
+    ],
+)
+def test_a_tensor_that_cannot_be_had_without_a_global_refuses_the_file_with_its_name(
+    tmp_path: Path, value: bytes, name: str, why: str
+) -> None:
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(value), {"0": 8}))
+    with pytest.raises(UnsafeModel, match=why) as caught:
+        read_header(path)
+    assert caught.value.global_name == name
+    assert name in str(caught.value)
+
+
+# Checksums
+
+
+def test_the_checksums_of_the_small_members_are_always_compared(tmp_path: Path) -> None:
+    for place, name in ((0, "archive/data.pkl"), (1, "archive/byteorder"), (3, "archive/version")):
+        entries = torch_entries(pickle_of(WEIGHTS), {"0": 8})
+        entries[place] = replace(entries[place], crc=1)
+        with pytest.raises(UnreadableModel, match=f"{name} is damaged"):
+            read_header(write_zip(tmp_path / "x.ckpt", entries))
+
+
+def test_a_damaged_storage_is_found_when_the_whole_file_is_read(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "x.ckpt"
+    torch.save({"a": torch.randn(1_000_000), "b": torch.zeros(0), "c": torch.randn(300)}, path)
+    check_crcs(path)
+    where = read_header(path).tensors
+    for name, member in (("a", "x/data/0"), ("c", "x/data/2")):
+        raw = bytearray(path.read_bytes())
+        raw[where[name].file_offset + where[name].nbytes // 2] ^= 1
+        (tmp_path / "y.ckpt").write_bytes(raw)
+        read_header(tmp_path / "y.ckpt")
+        with pytest.raises(UnreadableModel, match=f"{member} is damaged"):
+            check_crcs(tmp_path / "y.ckpt")
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1000, 1 << 20])
+def test_checksums_are_compared_in_pieces_of_any_size(tmp_path: Path, piece: int) -> None:
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(WEIGHTS), {"0": b"12345678", "1": b"", "2": b"a"}))
+    raw = path.read_bytes()
+    with opened(path) as (descriptor, _):
+        for is_damaged in (False, True):
+            if is_damaged:
+                raw = raw.replace(b"12345678", b"12345679")
+            watch = crc_watch(path, descriptor)
+            assert watch is not None
+            with pytest.raises(UnreadableModel, match="data/0 is damaged") if is_damaged else nullcontext():
+                for start in range(0, len(raw), piece):
+                    watch.feed(raw[start : start + piece])
+                watch.finish()
+        watch = crc_watch(path, descriptor)
+        assert watch is not None
+        watch.feed(raw[:100])
+        with pytest.raises(UnreadableModel, match="is damaged"):
+            watch.finish()
+
+
+def test_files_without_checksums_have_none_to_compare(tmp_path: Path) -> None:
+    check_crcs(write_safetensors(tmp_path / "x.safetensors", {"w": (2,)}))
+
+
+# Bombs
+
+
+def test_a_header_that_would_grow_in_memory_is_refused_before_it_does(tmp_path: Path) -> None:
+    whole = 16 * 1024 * 1024 - 64
+    bombs = {
+        "lists": b'{"w":[' + b"[]," * (whole // 3) + b"[]]}",
+        "objects": b'{"w":[' + b"{}," * (whole // 3) + b"{}]}",
+        "numbers": b'{"w":[' + b"0," * (whole // 2) + b"0]}",
+        "too long": b'{"__metadata__":{"a":"' + b"x" * 20_000_000 + b'"}}',
+        "tensors": json.dumps({f"t{n}": {**W, "data_offsets": [8 * n, 8 * n + 8]} for n in range(20_001)}).encode(),
+    }
+    for name, header in bombs.items():
+        path = write_raw_safetensors(tmp_path / "x.safetensors", header, 8 * 20_001)
+        tracemalloc.start()
+        with pytest.raises(UnreadableModel, match=r"at most|more than any model needs"):
+            read_header(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 40_000_000, name
+
+
+def test_names_that_share_bytes_cannot_unfold_a_file(tmp_path: Path) -> None:
+    names = {f"w{n}": tensor("0", (1000,)) for n in range(20_000)}
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(dictionary(names)), {"0": 4000}))
+    with pytest.raises(UnreadableModel, match="would unfold to 80,000,000 bytes"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"]q\0(" + b"N" * 20_000 + b"e0" + b"](" + (named("torch.Size") + b"h\0\x85R") * 20_000 + b"e",
+        b"](" + tuple_(b")", b"N") * 20_000 + b"eq\0" + (named("collections.OrderedDict") + b"h\0\x85R0") * 20_000,
+        b"}q\0(" + b"".join(text(str(n)) + b"N" for n in range(2000)) + b"u0"
+        + b"}(" + b"".join(text(str(n)) + b"h\0" for n in range(2000)) + b"u",
+        dictionary({f"w{n}": tensor("0", (1,)) for n in range(20_001)}),
+    ],
+    ids=["sizes", "dictionaries", "dictionaries of one", "tensors"],
+)  # fmt: skip
+def test_work_that_is_asked_for_again_and_again_is_refused(tmp_path: Path, value: bytes) -> None:
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(value), {"0": 4}))
+    start = time.process_time()
+    with pytest.raises(UnreadableModel, match=r"no model has|more than"):
+        read_header(path)
+    assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"}(" + text("w") + tensor("0", (2,)) + text("w") + tensor("1", (2,)) + b"u",
+        dictionary({"a.b": tensor("0", (2,)), "a": dictionary({"b": tensor("1", (2,))})}),
+        call("collections.OrderedDict", b"](" + tuple_(text("w"), tensor("0", (2,))) * 2 + b"e"),
+    ],
+)
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path, value: bytes) -> None:
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(value), {"0": 8, "1": 8}))
+    with pytest.raises(UnreadableModel, match=r"occurs twice|are called 'a\.b'"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0", "a\x1b[31m", "\u202etxt", "../../x", "/etc/x", "x" * 1001])
+def test_names_of_tensors_that_could_act_are_refused(tmp_path: Path, name: str) -> None:
+    path = write_zip(tmp_path / "x.ckpt", torch_entries(pickle_of(dictionary({name: tensor("0", (2,))})), {"0": 8}))
+    with pytest.raises(UnreadableModel, match="the name") as caught:
+        read_header(path)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

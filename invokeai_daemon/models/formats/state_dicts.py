@@ -73,10 +73,15 @@ def storage_bytes(storage: Storage) -> int:
 
 def _dictionary(path: Path, value: Any) -> dict[Any, Any] | None:
     """A dictionary, also where the pickle asked for a class that holds one. Raises UnsafeModel for other classes."""
-    if isinstance(value, Opaque):
-        if value.is_leftover:
-            why = "it is a whole program object, not only weights: ask for a file with its state_dict, or safetensors"
-            raise _unsafe(path, value.name, why)
+    if isinstance(value, Opaque) and value.is_leftover:
+        why = "it is a whole program object, not only weights: ask for a file with its state_dict, or safetensors"
+        raise _unsafe(path, value.name, why)
+    return _contents(value)
+
+
+def _contents(value: Any) -> dict[Any, Any] | None:
+    """What a dictionary, or a plain class that is one, holds; None for everything else."""
+    if isinstance(value, Opaque) and not value.is_leftover:
         state = value.state if isinstance(value.state, dict) else {}
         parameters = state.get("_parameters")
         value = parameters if isinstance(parameters, dict) else value.items
@@ -109,9 +114,7 @@ def _walk(path: Path, outer: dict[Any, Any]) -> Iterator[tuple[str, Tensor]]:
             continue
         if isinstance(value, Tensor):
             yield name, value
-        inner = value.items if isinstance(value, Opaque) and not value.is_leftover else value
-        if not isinstance(inner, dict):
-            continue
+        inner = _contents(value) or {}
         looked_at += len(inner)
         if looked_at > MAX_VALUES:
             raise UnreadableModel(f"{path}: its pickle has more than {MAX_VALUES:,} values; no model has.")
