@@ -135,6 +135,8 @@ class _Arrival:
     sealed: bool = False
     #: Looks that found it incomplete or in use.
     looks: int = 0
+    #: What its content proved: it says the same again as long as nothing changes.
+    proof: Proof | None = None
 
 
 @dataclass
@@ -166,7 +168,7 @@ class Settler:
         if arrival is None or arrival.signature != signature:
             arrival = self._arrivals[path] = _Arrival(signature, now, now + self.quiet)
         if sealed:
-            arrival.sealed, arrival.due = True, now
+            arrival.sealed, arrival.due, arrival.proof = True, now, None
         self._next = min(self._next, arrival.due)
 
     def forget(self, path: Path) -> None:
@@ -222,8 +224,9 @@ class Settler:
         return self._is_proven(path, arrival, now, quiet_for)
 
     def _is_proven(self, path: Path, arrival: _Arrival, now: float, quiet_for: float) -> bool:
-        proof = self.proof(path)
-        patience = self.quiet * {"complete": 0, "unknown": 1, "incomplete": PATIENCE}[proof]
+        if arrival.proof is None:
+            arrival.proof = self.proof(path)
+        patience = self.quiet * {"complete": 0, "unknown": 1, "incomplete": PATIENCE}[arrival.proof]
         if quiet_for < patience:
             arrival.sealed = False
             arrival.due = arrival.since + patience

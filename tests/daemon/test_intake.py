@@ -133,7 +133,7 @@ def test_a_model_without_an_event_is_registered_after_the_quiet_period(bench: Be
 def test_models_are_found_at_any_depth_and_in_linked_folders(bench: Bench, tmp_path: Path) -> None:
     store = tmp_path / "elsewhere"
     store.mkdir()
-    small.write(store / "far.safetensors")
+    small.write(store / "far.safetensors", seed=1)
     (bench.root.autoimport / "link").symlink_to(store)
     (store / "loop").symlink_to(bench.root.autoimport)
     model(bench.root, "a/b/c/deep.safetensors")
@@ -336,10 +336,30 @@ def test_a_broken_registry_is_not_overwritten_and_the_import_is_tried_again(benc
     assert bench.entry("cat").status == "ok"
 
 
-def test_pipes_and_devices_are_never_opened(bench: Bench) -> None:
-    os.mkfifo(bench.root.autoimport / "main/pipe.safetensors")
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("pipe", "a pipe"), ("device", "a device"), ("loop", "leads back to itself"), ("stray", "not there")],
+)
+def test_what_is_no_file_is_rejected_without_being_opened(bench: Bench, kind: str, why: str) -> None:
+    asked = orders(bench)
+    path = bench.root.autoimport / "main/odd.safetensors"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "loop":
+            path.symlink_to(path)
+        case "stray":
+            path.symlink_to("nowhere.safetensors")
     bench.scan()
     bench.settle(QUIET)
+    entry = bench.entry("odd")
+    assert entry.status == "rejected"
+    assert why in entry.reason
+    assert asked == []
+    path.unlink()
+    bench.scan()
     assert bench.registry.models() == []
 
 

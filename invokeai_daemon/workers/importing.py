@@ -1,0 +1,179 @@
+"""Importing: one model looked at, and converted where it can be. Called by the importer, once for each order.
+
+This is where faults end: whatever is wrong with a file becomes a verdict with its reason. Never changes a dropped file,
+never writes the registry, never imports torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from invokeai_daemon.errors import AmbiguousModel, DiskFull, ModelError, UnknownModel
+from invokeai_daemon.models.companions import Companions, companions_of
+from invokeai_daemon.models.contents import fingerprint
+from invokeai_daemon.models.convert import convert_model, read_marker
+from invokeai_daemon.models.convert.families import is_convertible
+from invokeai_daemon.models.convert.options import ConvertOptions
+from invokeai_daemon.models.header import Header, read_header
+from invokeai_daemon.models.identify import NOTHING, UnusableModel, identify
+from invokeai_daemon.models.identity import Identity
+from invokeai_daemon.models.registry import Entry
+from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
+from invokeai_daemon.models.units import hub_name
+from invokeai_daemon.root import Root
+from invokeai_daemon.workers.protocol import Message
+
+log = logging.getLogger("invokeai_daemon.importer")
+
+BEAT_SECONDS = 0.5
+#: Folders of autoimport/ whose name hints at a type, with InvokeAI's word for it.
+HINTS = {
+    "main": "main",
+    "lora": "lora",
+    "embedding": "embedding",
+    "controlnet": "controlnet",
+    "vae": "vae",
+    "upscaler": "spandrel_image_to_image",
+}
+#: Failures of the machine, not of the model: the same import may succeed later.
+TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+
+Emit = Callable[[Message], None]
+
+
+@dataclass
+class Import:
+    """One order: a path, and the root that it goes into, or None to only say what it is."""
+
+    path: Path
+    root: Root | None
+    emit: Emit
+    #: Compare a converted copy with its source: the daemon is going to delete the source.
+    verify: bool = False
+    #: The keys `use_ema`, `dtype` and `vae` of an order.
+    wishes: dict[str, Any] = field(default_factory=dict)
+    #: As far as it is known.
+    identity: Identity = NOTHING
+
+    def outcome(self) -> Message:
+        """The event that ends the order: `imported`, or a `verdict`. Never raises."""
+        try:
+            return self._outcome()
+        except UnusableModel as error:
+            self.identity = error.identity
+            return self._verdict("unusable", str(error), error.nearest)
+        except UnknownModel as error:
+            return self._verdict("unknown", str(error), error.nearest)
+        except AmbiguousModel as error:
+            return self._verdict("unknown", str(error), tuple((name, "it fits as well") for name in error.candidates))
+        except ModelError as error:
+            return self._verdict("rejected", str(error))
+        except DiskFull as error:
+            return self._verdict("rejected", str(error), temporary=True)
+        except OSError as error:
+            reason = f"{self.path}: {error.strerror or error} ({error.filename or 'while it was read or copied'})."
+            return self._verdict("rejected", reason, temporary=error.errno in TEMPORARY)
+        except (MemoryError, RecursionError):
+            reason = f"{self.path}: looking at it needs more memory than the importer may use ([import] memory_mb)."
+            return self._verdict("rejected", reason)
+        except Exception as error:
+            log.exception("a fault while looking at %s", self.path)
+            reason = f"{self.path}: {type(error).__name__}: {error}. This is a fault of invokeai-daemon; see its log."
+            return self._verdict("rejected", reason)
+
+    def _outcome(self) -> Message:
+        sidecar = read_sidecar(self.path)
+        header = None if self.path.is_dir() else read_header(self.path)
+        self.identity = identify(header or self.path, sidecar, self._hint())
+        if self.root is None:
+            return self._verdict("ok", "")
+        beside = companions_of(self.path)
+        if header is not None and is_convertible(header, self.identity):
+            return self._converted(header, sidecar, beside, self.root)
+        if self.identity.needs:
+            return self._verdict("unusable", " ".join(need.why for need in self.identity.needs))
+        return self._imported(sidecar, beside, self.path, self.identity.format, "", [])
+
+    def _hint(self) -> str | None:
+        """The type that the folder in autoimport/ suggests."""
+        if self.root is None or not self.path.is_relative_to(self.root.autoimport):
+            return None
+        return HINTS.get(self.path.relative_to(self.root.autoimport).parts[0])
+
+    def _converted(self, header: Header, sidecar: Sidecar, beside: Companions, root: Root) -> Message:
+        vae = self.wishes.get("vae")
+        options = ConvertOptions(
+            use_ema=bool(self.wishes.get("use_ema")),
+            dtype=self.wishes.get("dtype", "keep"),
+            vae=Path(vae) if vae else beside.vae,
+            config=beside.yaml,
+        )
+        progress = _Paced(self.path, self.emit)
+        name = self._name(sidecar)
+        folder = convert_model(header, self.identity, root, name, progress, verify=self.verify, options=options)
+        marker = read_marker(folder) or {}
+        return self._imported(sidecar, beside, folder, "diffusers", marker["hash"], marker["notes"])
+
+    def _imported(
+        self, sidecar: Sidecar, beside: Companions, path: Path, form: str, digest: str, notes: list[str]
+    ) -> Message:
+        entry = Entry(
+            name=self._name(sidecar),
+            path=str(path.absolute()),
+            format=form,
+            type=self.identity.type,
+            base=self.identity.base,
+            variant=self.identity.variant,
+            prediction_type=self.identity.prediction_type,
+            hash=digest,
+            source=str(self.path.absolute()),
+            description=sidecar.description or "",
+            default_settings=sidecar.default_settings.model_dump(exclude_none=True),
+            trigger_phrases=tuple(sidecar.trigger_phrases),
+            reason="; ".join([*self._taken_for_granted(), *notes]),
+            dialect=self.identity.dialect,
+            source_url=sidecar.source_url or sidecar.install or "",
+            cover_image=str(beside.preview.absolute()) if beside.preview else "",
+        )
+        event = {"event": "imported", "path": str(self.path), "entry": entry.as_json()}
+        # A converted model has the hash of its source already.
+        return {**event, "identity": self.identity.as_json(), "fingerprint": "" if digest else fingerprint(self.path)}
+
+    def _taken_for_granted(self) -> Iterator[str]:
+        for name in self.identity.assumed:
+            yield f"{name} {getattr(self.identity, name)} is taken for granted: nothing in the file tells it"
+
+    def _name(self, sidecar: Sidecar) -> str:
+        own = (hub_name(self.path) or self.path.name) if self.path.is_dir() else self.path.stem
+        return sidecar.name or "".join(character if character.isprintable() else "-" for character in own)
+
+    def _verdict(
+        self, state: str, reason: str, nearest: tuple[tuple[str, str], ...] = (), *, temporary: bool = False
+    ) -> Message:
+        return {
+            "event": "verdict",
+            "path": str(self.path),
+            "state": state,
+            "identity": self.identity.as_json(),
+            "reason": reason,
+            "nearest": [list(pair) for pair in nearest],
+            "temporary": temporary,
+        }
+
+
+class _Paced:
+    """Progress as events: twice a second, however often it is told."""
+
+    def __init__(self, path: Path, emit: Emit) -> None:
+        self.path, self.emit, self.told = path, emit, time.monotonic()
+
+    def __call__(self, done: int, of: int) -> None:
+        if time.monotonic() - self.told >= BEAT_SECONDS:
+            self.told = time.monotonic()
+            self.emit({"event": "progress", "path": str(self.path), "done": done, "of": of})
