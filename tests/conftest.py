@@ -28,6 +28,8 @@ def program(root: Root, tmp_path: Path) -> Program:
     """`program("status", "--json")`: the program as a process of its own, with `root` as its root."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("INVOKEAI_DAEMON_")}
     environment |= {"INVOKEAI_DAEMON_ROOT": str(root.path), "HOME": str(tmp_path / "home"), "COLUMNS": "120"}
+    # Test pictures would share the renderer with what is tested.
+    environment["INVOKEAI_DAEMON_IMPORT_THUMBNAILS"] = "false"
     environment.pop("XDG_CONFIG_HOME", None)
 
     def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

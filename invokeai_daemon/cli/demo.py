@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -81,8 +82,12 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _start(root: Root, log: BinaryIO) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path)]
+    # The example job is picture enough.
+    environment = {**os.environ, "INVOKEAI_DAEMON_IMPORT_THUMBNAILS": "false"}
     # A session of its own: Ctrl-C reaches this process, which then stops the daemon in order.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
+    )
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

@@ -26,6 +26,7 @@ from invokeai_daemon.daemon.room import DiskRoom
 from invokeai_daemon.daemon.status import StatusFile, one_line, read_images_done
 from invokeai_daemon.daemon.supervise import Worker
 from invokeai_daemon.daemon.systemd import ServiceManager
+from invokeai_daemon.daemon.thumbnails import Thumbnails
 from invokeai_daemon.daemon.watch import Watch
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
@@ -86,7 +87,8 @@ class Daemon:
         self.board = Board(settings.render.max_lanes * 2)
         planner = Planner(root, settings, defaults, self.registry)
         self.jobs = Jobs(root, settings, self.spool, planner, self.board, self.watch, self.notifier, self.room)
-        self.rendering = Rendering(renderer, self.board, self.jobs, settings.limits, self.room)
+        self.thumbnails = Thumbnails(root, self.registry, renderer)
+        self.rendering = Rendering(renderer, self.board, self.jobs, settings.limits, self.room, self.thumbnails)
         self.intake = Intake(root, settings, self.registry, self.watch, importer, self.notifier)
         self.status = StatusFile(root.status_file, self._gather)
         self._images_before = read_images_done(root.status_file)
@@ -170,6 +172,7 @@ class Daemon:
         has_room = self.room.look()
         if self.intake.changed or has_room:
             self.intake.changed = False
+            self.thumbnails.is_stale = True
             self.jobs.queue.recheck_waiting()
 
     def _work(self, now: float) -> None:
@@ -178,10 +181,20 @@ class Daemon:
         if not self.once or self.jobs.has_work or self.board.jobs:
             worker.start(now)
         self.rendering.tell_cancelled()
+        if self.board.jobs or self.jobs.has_work:
+            self.thumbnails.give_way()
         if worker.is_ready and not self.spool.paused:
             self.jobs.claim(now)
             if not self.room.is_low:
                 self.rendering.hand_out(now)
+            self._test_models()
+
+    def _test_models(self) -> None:
+        """Use the time in which there is nothing else to do."""
+        is_wanted = self.settings.import_.thumbnails and not self.once
+        is_busy = self.board.jobs or self.jobs.has_work or not self.jobs.is_settled or not self.intake.is_idle
+        if is_wanted and not is_busy and not self.room.is_low:
+            self.thumbnails.begin()
 
     def _is_drained(self) -> bool:
         is_settled = self.intake.is_idle and self.jobs.is_settled

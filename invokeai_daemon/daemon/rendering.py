@@ -16,6 +16,7 @@ from invokeai_daemon.daemon.jobs import Jobs
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.room import DiskRoom
 from invokeai_daemon.daemon.supervise import Death, Worker
+from invokeai_daemon.daemon.thumbnails import Thumbnails
 from invokeai_daemon.output.results import Outcome
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.workers.protocol import Message
@@ -42,8 +43,17 @@ class Current:
 class Rendering:
     """The renderer of one device and what it holds."""
 
-    def __init__(self, worker: Worker, board: Board, jobs: Jobs, limits: LimitSettings, room: DiskRoom) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        board: Board,
+        jobs: Jobs,
+        limits: LimitSettings,
+        room: DiskRoom,
+        thumbnails: Thumbnails,
+    ) -> None:
         self.worker, self.board, self.jobs, self.limits, self.room = worker, board, jobs, limits, room
+        self.thumbnails = thumbnails
         #: Images published since the start of the daemon.
         self.published = 0
         self._current: Current | None = None
@@ -103,13 +113,15 @@ class Rendering:
         for job in list(self.board.jobs.values()):
             self._note_published(job)
         self.board.release()
+        self.thumbnails.release()
 
     # -- events ----------------------------------------------------------------------------------------------------
 
     def take(self, message: Message, now: float) -> None:
         """One event of the renderer. One that lacks what it must say is left out, and the log says so."""
         try:
-            self._take(message, now)
+            if not self.thumbnails.take(message):
+                self._take(message, now)
         except (KeyError, TypeError, ValueError) as error:
             events.error("worker.misspoke", worker="renderer", message=message, reason=repr(error))
 
@@ -180,6 +192,7 @@ class Rendering:
     # -- death -----------------------------------------------------------------------------------------------------
 
     def _mourn(self, death: Death) -> None:
+        self.thumbnails.mourn(death)
         for job in list(self.board.jobs.values()):
             self._note_published(job)
         reason = f"the renderer was ended while it rendered this: {death}" if death.is_foreign else None

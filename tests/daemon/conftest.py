@@ -43,6 +43,7 @@ sys.exit(serve(Root(Path(path)), Settings.model_validate_json(settings), once ==
 
 #: Short times, so that tests about waiting are quick.
 QUICK = {
+    "import": {"thumbnails": False},
     "watch": {"job_quiet_seconds": 0.3, "model_quiet_seconds": 0.5, "poll_seconds": 0.3},
     "limits": {"free_gb": 0.0},
 }
