@@ -78,3 +78,133 @@ def test_it_ends_at_once_when_its_parent_is_gone_already() -> None:
     code = "from invokeai_daemon.workers.confine import confine\nconfine(600, parent=1 << 22)\nprint('alive')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+@linux
+def test_it_starts_no_process_but_threads() -> None:
+    code = (
+        "import os, subprocess, threading\n"
+        "for start in (lambda: subprocess.run(['true']), lambda: os.system('true') and 1 / 0, os.fork,\n"
+        "              lambda: os.execv('/bin/true', ['true']), lambda: os.posix_spawn('/bin/true', ['true'], {})):\n"
+        "    try:\n"
+        "        start()\n"
+        "        print('started')\n"
+        "    except (PermissionError, ZeroDivisionError):\n"
+        "        print('refused')\n"
+        "thread = threading.Thread(target=print, args=('thread',))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print(complaints)"
+    )
+    answer = said(code).splitlines()
+    if "may start processes" in answer[-1]:
+        pytest.skip(answer[-1])
+    assert answer == ["refused"] * 5 + ["thread", "()"]
+
+
+@linux
+def test_it_opens_no_socket_and_looks_into_no_other_process() -> None:
+    code = (
+        "import ctypes, os, socket\n"
+        "for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):\n"
+        "    try:\n"
+        "        socket.socket(family)\n"
+        "        print('opened')\n"
+        "    except PermissionError:\n"
+        "        print('refused')\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "print(libc.ptrace(16, os.getppid(), 0, 0), libc.kill(os.getppid(), 0), ctypes.get_errno())\n"
+    )
+    answer = said(code).splitlines()
+    assert answer == ["refused"] * 3 + ["-1 -1 1"]
+
+
+@linux
+def test_it_writes_only_where_it_may(tmp_path: Path) -> None:
+    mine, other = tmp_path / "models", tmp_path / "autoimport"
+    for folder in (mine, other):
+        folder.mkdir()
+        (folder / "old").write_text("old")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom invokeai_daemon.workers.confine import confine\n"
+        "mine, other = map(Path, sys.argv[1:])\n"
+        "print(confine(600, writable=[mine]))\n"
+        "def tried(what):\n"
+        "    try:\n"
+        "        what()\n"
+        "        return 'done'\n"
+        "    except OSError as error:\n"
+        "        return 'refused'\n"
+        "for folder in (mine, other):\n"
+        "    print(tried(lambda: (folder / 'new').write_text('x')), tried(lambda: (folder / 'old').open('a')),\n"
+        "          tried(lambda: os.truncate(folder / 'old', 0)), tried((folder / 'folder').mkdir),\n"
+        "          tried(lambda: (folder / 'link').symlink_to('x')), tried((folder / 'old').unlink))\n"
+        "print(tried((other / 'old').read_text), tried(lambda: (mine / 'new').rename(other / 'moved')),\n"
+        "      tried(lambda: (mine / 'new').rename(mine / 'folder/moved')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(mine), str(other)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    complaints, inside, outside, between = done.stdout.splitlines()
+    if "Landlock" in complaints:
+        pytest.skip(complaints)
+    assert inside == " ".join(["done"] * 6)
+    assert outside == " ".join(["refused"] * 6)
+    assert between == "done refused done"
+    assert sorted(path.name for path in other.iterdir()) == ["old"]
+
+
+@linux
+def test_nothing_is_writable_when_no_folder_is_named(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom invokeai_daemon.workers.confine import confine\n"
+        "complaints = confine(600, writable=[])\n"
+        "try:\n    Path(sys.argv[1]).write_text('x')\nexcept OSError as error:\n    print('refused')\n"
+        "print(complaints)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True, check=False
+    )
+    assert "refused" in done.stdout or "Landlock" in done.stdout, done.stderr
+
+
+LIMITED = CONFINED + "from invokeai_daemon.workers.confine import OutOfTime, order_limits\n"
+
+
+def test_an_order_that_takes_too_much_processor_time_is_given_up_and_the_next_has_its_own() -> None:
+    code = (
+        "import time\n"
+        "def spin(seconds):\n"
+        "    end = time.process_time() + seconds\n"
+        "    while time.process_time() < end: pass\n"
+        "for seconds in (0.1, 30, 0.1):\n"
+        "    try:\n"
+        "        with order_limits(0.5, 1 << 30):\n"
+        "            spin(seconds)\n"
+        "        print('done')\n"
+        "    except OutOfTime as error:\n"
+        "        print(str(error)[:24])\n"
+        "spin(1.6)\n"
+        "print('alive')\n"
+    )
+    assert said("").strip() == ""
+    done = subprocess.run([sys.executable, "-c", LIMITED + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:4] == ["done", "Looking at the file take", "done", "alive"]
+
+
+def test_an_order_writes_no_longer_file_than_it_may(tmp_path: Path) -> None:
+    code = (
+        f"path = {str(tmp_path / 'x')!r}\n"
+        "with order_limits(60, 1000):\n"
+        "    try:\n"
+        "        with open(path, 'wb', buffering=0) as file:\n"
+        "            print(file.write(bytes(1000)), file.write(bytes(1000)))\n"
+        "    except OSError as error:\n"
+        "        print(error.strerror)\n"
+        "print(open(path, 'wb').write(bytes(2000)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", LIMITED + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["File too large", "2000"]
