@@ -9,6 +9,7 @@ confined first. Without orders it computes full hashes, in a thread that anythin
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import select
@@ -25,6 +26,8 @@ from invokeai_daemon.workers.importing import BEAT_SECONDS, Emit, Import, log
 from invokeai_daemon.workers.protocol import Message, ProtocolError, decode, encode
 
 MEMORY_MB = 4096
+#: New objects after which the garbage collector looks for cycles: a header has ten thousand, and no cycle.
+GC_THRESHOLD = 200_000
 
 
 def main() -> int:
@@ -34,6 +37,8 @@ def main() -> int:
     parent = os.getppid()
     logging.basicConfig(level=logging.INFO, format="importer: %(message)s", stream=sys.stderr)
     emit = _emitter(_private_output())
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     for complaint in confine(wanted.memory_mb, parent):
         log.warning("%s", complaint)
     emit({"event": "ready", "worker": "importer", "pid": os.getpid()})
