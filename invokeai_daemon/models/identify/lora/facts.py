@@ -1,0 +1,290 @@
+"""Facts: everything a LoRA's names and shapes say, gathered in one walk over them.
+
+`facts_of` is the door: identification tells a LoRA by it, and whoever loads one need not find out again how its layers
+are written. Every layer votes: its module's name and size leave it to some architectures, and what all layers agree on
+is the base. Never reads a tensor, never guesses: what stays open is left as several candidates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+from invokeai_daemon.models.header import Header, TensorInfo
+from invokeai_daemon.models.identify.lora import others, text, transformers, unets
+from invokeai_daemon.models.identify.lora.layers import NOTHING, UNUSABLE, Layer, Measure, Shape, layer
+from invokeai_daemon.models.identify.lora.modules import Architecture, Index, candidates, every, indexed
+from invokeai_daemon.models.identify.lora.names import TELLING, Place, placed, prefix_of, taken_apart
+
+ARCHITECTURES: tuple[Architecture, ...] = (*unets.ARCHITECTURES, *transformers.ARCHITECTURES, *others.ARCHITECTURES)
+ALL = (1 << len(ARCHITECTURES)) - 1
+
+#: Of layers that contradict each other, the share that must agree for the rest to be oddities.
+AGREEING = 0.9
+
+#: The share of blocks that a file changes, from which their number tells how many the model has.
+BLOCKS_THAT_TELL = 4
+
+
+class Target(NamedTuple):
+    """A layer of the model that the file changes, and how."""
+
+    #: As it is written in the file, without the leaf.
+    stem: str
+    place: Place
+    layer: Layer
+
+
+class Vote(NamedTuple):
+    """What the layers of one part of the pipeline agree on."""
+
+    #: Mask of the architectures that every layer allows.
+    mask: int
+    #: The last layer that ruled something out.
+    decisive: Target | None = None
+    #: Layers whose name is known.
+    voters: int = 0
+    #: The first layer that the others contradict.
+    odd: Target | None = None
+
+
+@dataclass(frozen=True)
+class LoraFacts:
+    """What a LoRA is, from its header."""
+
+    targets: tuple[Target, ...]
+    #: Kind -> number of layers: {"LoRA": 192, "LoCon": 72}.
+    kinds: Mapping[str, int]
+    #: Part -> number of layers: {"unet": 192, "te": 72}.
+    parts: Mapping[str, int]
+    #: Beginnings of names, the most frequent first.
+    prefixes: tuple[str, ...]
+    #: The smallest and the largest rank; (0, 0) where no layer has one.
+    ranks: tuple[int, int]
+    #: The architectures that have all of these layers.
+    fitting: tuple[Architecture, ...]
+    #: The layer that decided, and the one that speaks against the others.
+    decisive: Target | None = None
+    odd: Target | None = None
+    #: Text encoders: part -> encoder ("clip_l").
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    #: The block counts that decided, where sizes left several: {"transformer_blocks": 19}.
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    #: A layer whose name no table knows, and how many there are.
+    strange: tuple[str, int] = ("", 0)
+    #: Names of PEFT adapters between the words of a name: "default".
+    adapters: tuple[str, ...] = ()
+    #: Textual inversions that lie in the same file.
+    embeddings: tuple[str, ...] = ()
+    #: Why some factors cannot be multiplied.
+    broken: str = ""
+    #: Tensors beside the layers, which no loader of LoRAs looks at.
+    beside: int = 0
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The bases that it may be for, each once."""
+        return tuple(dict.fromkeys(architecture.base for architecture in self.fitting))
+
+    @property
+    def unusable(self) -> Mapping[str, int]:
+        """The kinds of change that cannot be applied."""
+        return {kind: count for kind, count in self.kinds.items() if kind.partition(" ")[0] in UNUSABLE}
+
+
+@cache
+def nets() -> Index:
+    """The modules of everything that denoises."""
+    return indexed(ARCHITECTURES)
+
+
+@cache
+def towers() -> Index:
+    """The modules of text encoders."""
+    return indexed(text.TOWERS)
+
+
+def facts_of(header: Header) -> LoraFacts | None:
+    """What a LoRA's header says; None for a file that has no layer of a LoRA."""
+    groups, adapters, beside = _grouped(header.tensors)
+    if groups is None:
+        return None
+    targets = _targets(groups)
+    if not targets:
+        return None
+    net = _vote(nets(), ALL, [target for target in targets if target.place.part == "unet"])
+    encoders, allowed = _encoders([target for target in targets if target.place.part != "unet"])
+    mask = net.mask & allowed or net.mask
+    odd = net.odd
+    if not net.voters:
+        mask = allowed if encoders else 0
+    fitting = tuple(ARCHITECTURES[number] for number in every(mask))
+    fitting, blocks = _counted(fitting, targets)
+    strange = [target.stem for target in targets if not _known(target)]
+    ranks = [target.layer.rank for target in targets if target.layer.rank]
+    prefixes = Counter(target.place.prefix for target in targets)
+    return LoraFacts(
+        tuple(targets),
+        Counter(target.layer.kind for target in targets),
+        Counter(target.place.part for target in targets),
+        tuple(prefix for prefix, _ in prefixes.most_common()),
+        (min(ranks), max(ranks)) if ranks else (0, 0),
+        fitting,
+        net.decisive,
+        odd,
+        encoders,
+        blocks,
+        (strange[0] if strange else "", len(strange)),
+        tuple(sorted(adapters)),
+        _embeddings(header.tensors),
+        next((f"{target.stem}: {target.layer.broken}" for target in targets if target.layer.broken), ""),
+        beside,
+    )
+
+
+# Gathering
+
+
+def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, Shape]] | None, set[str], int]:
+    """The tensors of each layer, by leaf; the adapters' names; and how many tensors belong to no layer."""
+    groups: dict[str, dict[str, Shape]] = defaultdict(dict)
+    adapters: set[str] = set()
+    telling, beside = False, 0
+    for name, info in tensors.items():
+        spelling = taken_apart(name)
+        if spelling is None:
+            beside += 1
+            continue
+        stem, leaf, adapter = spelling
+        groups[stem][leaf] = info.shape
+        if adapter:
+            adapters.add(adapter)
+        telling = telling or leaf in TELLING
+        if leaf == "on_input":
+            # IA3 calls its factor "weight", which says nothing anywhere else.
+            weight = tensors.get(f"{stem}.weight")
+            if weight is not None:
+                groups[stem]["weight"] = weight.shape
+                beside -= 1
+    return (groups if telling else None), adapters, beside
+
+
+def _targets(groups: Mapping[str, Mapping[str, Shape]]) -> list[Target]:
+    targets, prefix = [], ""
+    for stem, leaves in groups.items():
+        change = layer(leaves)
+        if change is None:
+            continue
+        # Layers of one part stand together: most begin as the one before did.
+        if not prefix or not stem.startswith(prefix) or prefix in _BEGINNINGS:
+            prefix = prefix_of(stem)
+        targets.append(Target(stem, placed(stem, prefix), change))
+    return targets
+
+
+#: Prefixes that others begin with.
+_BEGINNINGS = frozenset({"base_model.model.", "text_encoders.", "lora_unet_"})
+
+
+def _embeddings(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    names = {name.split(".")[1] for name in tensors if name.startswith("bundle_emb.") and name.count(".") > 1}
+    return tuple(sorted(names))
+
+
+# Voting
+
+
+def _vote(index: Index, everyone: int, targets: Iterable[Target]) -> Vote:
+    """What the layers agree on; where they contradict each other, what nearly all of them agree on."""
+    mask, voters, tally = everyone, 0, Counter[int]()
+    decisive: Target | None = None
+    for target in targets:
+        allowed = _allowed(index, target)
+        if allowed is None:
+            continue
+        voters += 1
+        tally[allowed] += 1
+        if allowed & mask != mask:
+            decisive = target if allowed & mask else decisive
+            mask &= allowed
+    if mask or not voters:
+        return Vote(mask if voters else 0, decisive, voters)
+    mask = _most_agree_on(tally)
+    odd = next(target for target in targets if not mask & (_allowed(index, target) or mask))
+    return Vote(mask, None, voters, odd)
+
+
+def _allowed(index: Index, target: Target) -> int | None:
+    measure = target.layer.measure
+    if measure == NOTHING:
+        return None
+    return candidates(index, target.place.module, measure)
+
+
+def _most_agree_on(tally: Counter[int]) -> int:
+    votes = Counter[int]()
+    for allowed, count in tally.items():
+        for number in every(allowed):
+            votes[number] += count
+    best = max(votes.values(), default=0)
+    if best < AGREEING * tally.total():
+        return 0
+    return sum(1 << number for number, count in votes.items() if count == best)
+
+
+def _encoders(targets: Iterable[Target]) -> tuple[dict[str, str], int]:
+    """Which text encoders are changed, and the mask of the architectures that read prompts with them."""
+    by_part: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        by_part[target.place.part].append(target)
+    found, mask = {}, ALL
+    for part, layers in by_part.items():
+        vote = _vote(towers(), (1 << len(text.TOWERS)) - 1, layers)
+        names = [text.TOWERS[number].base for number in every(vote.mask)]
+        if not vote.voters or not names:
+            continue
+        found[part] = names[0] if len(names) == 1 else "one of several encoders"
+        bases = {base for name in names for base in text.PLACES.get(part, {}).get(name, ())}
+        mask &= sum(1 << number for number, net in enumerate(ARCHITECTURES) if net.base in bases) if bases else ALL
+    return found, mask
+
+
+def _known(target: Target) -> bool:
+    index = nets() if target.place.part == "unet" else towers()
+    return target.place.module in index
+
+
+# Counting blocks
+
+_NUMBERED = re.compile(r"(\D*?)_(\d+)_")
+
+
+def _counted(
+    fitting: tuple[Architecture, ...], targets: Iterable[Target]
+) -> tuple[tuple[Architecture, ...], dict[str, int]]:
+    """Of architectures with the same layers those that have as many blocks as the file changes, if it changes all."""
+    if len({architecture.base for architecture in fitting}) < 2:
+        return fitting, {}
+    touched: dict[str, set[int]] = defaultdict(set)
+    for target in targets:
+        found = _NUMBERED.match(target.place.module) if target.place.part == "unet" else None
+        if found:
+            touched[found[1]].add(int(found[2]))
+    counts = {stem: len(numbers) for stem, numbers in touched.items() if numbers == set(range(len(numbers)))}
+    if len(counts) < len(touched) or max(counts.values(), default=0) < BLOCKS_THAT_TELL:
+        return fitting, {}
+    whole = tuple(a for a in fitting if all(a.blocks.get(stem) == count for stem, count in counts.items()))
+    if not whole or len(whole) == len(fitting):
+        return fitting, {}
+    return whole, counts
+
+
+def measured(measure: Measure) -> str:
+    """The size of a layer for a sentence: "320x768"."""
+    if measure.either is not None:
+        return str(measure.either)
+    return "x".join("?" if size is None else str(size) for size in (measure.rows, measure.columns))

@@ -1,0 +1,172 @@
+"""Rows: what a LoRA is in the tables of identification. The facts are worked out once per file, each rule tells one."""
+
+from __future__ import annotations
+
+from invokeai_daemon.models.identify.lora.bases import base_of, contradiction
+from invokeai_daemon.models.identify.lora.dialects import DIALECTS, dialect_of, is_control, is_motion, is_omi
+from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, facts_of
+from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule, lacks
+from invokeai_daemon.models.identify.weights import Weights, shorten
+
+_PARTS = {
+    "unet": "the UNet or transformer",
+    "te": "the text encoder",
+    "te1": "text encoder 1",
+    "te2": "text encoder 2",
+    "te3": "text encoder 3",
+    "te4": "text encoder 4",
+    "text_encoder": "text encoder 1",
+    "text_encoder_2": "text encoder 2",
+    "text_encoder_3": "text encoder 3",
+    "clip_l": "CLIP-L",
+    "clip_g": "CLIP-G",
+    "t5": "T5",
+}
+
+
+def _facts(weights: Weights) -> LoraFacts | None:
+    return weights.whole.ask(_gathered)
+
+
+def _gathered(weights: Weights) -> LoraFacts | None:
+    return facts_of(weights.header)
+
+
+def _known(weights: Weights) -> LoraFacts:
+    facts = _facts(weights)
+    assert facts is not None, "asked of a file that is no LoRA"
+    return facts
+
+
+# Marks and what is told
+
+
+def _is_lora(weights: Weights) -> Answer:
+    facts = _facts(weights)
+    if facts is None:
+        return Answer(False, "it has no layers of a LoRA")
+    return Answer(True, f"it has the layers of a LoRA ({shorten(facts.targets[0].stem)})")
+
+
+def _control(expected: bool) -> Rule:
+    def rule(weights: Weights) -> Answer:
+        if is_control(_known(weights)):
+            return Answer(expected, "it widens the input of FLUX from 64 to 128 channels, for a control picture")
+        return Answer(not expected, "" if not expected else "it does not take a control picture")
+
+    return rule
+
+
+def _tells(weights: Weights) -> Answer:
+    facts = _known(weights)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in facts.kinds.items())
+    parts = " and ".join(f"{count} layers of {_PARTS[part]}" for part, count in facts.parts.items())
+    low, high = facts.ranks
+    ranks = f", rank {low}" if low == high else f", ranks {low} to {high}"
+    return Answer(True, f"it changes {parts}: {kinds}{ranks if high else ''}")
+
+
+def _tells_dialect(weights: Weights) -> Answer:
+    facts = _known(weights)
+    dialect = dialect_of(facts, weights.header)
+    written = ", ".join(f"{prefix}…" for prefix in facts.prefixes if prefix)
+    return Answer(True, f"its names are written {DIALECTS[dialect]}" + (f" ({written})" if written else ""))
+
+
+def _tells_oddities(weights: Weights) -> Answer:
+    facts = _known(weights)
+    told = [contradiction(facts, weights.metadata)]
+    name, count = facts.strange
+    if count and facts.bases:
+        told.append(f"{count} of its layers have names that no table knows ({shorten(name)})")
+    if facts.unusable and len(facts.unusable) < len(facts.kinds):
+        left = ", ".join(f"{count} {kind}" for kind, count in facts.unusable.items())
+        told.append(f"{left} layers cannot be applied, the others can")
+    if facts.embeddings:
+        told.append(f"it carries embeddings along ({', '.join(map(shorten, facts.embeddings))})")
+    if facts.adapters:
+        told.append(f"its adapter is called {', '.join(map(shorten, facts.adapters))}")
+    return Answer(True, "; ".join(filter(None, told)))
+
+
+# The words of the identity
+
+
+class _Base(Choice):
+    """The base that its layers, or else its metadata, tell."""
+
+    @property
+    def words(self) -> frozenset[str]:
+        return frozenset(architecture.base for architecture in ARCHITECTURES)
+
+    def decide(self, weights: Weights) -> Decision:
+        base = base_of(_known(weights), weights.metadata)
+        return Decision(base.word, base.says, base.assumed, base.candidates)
+
+
+class _Variant(Choice):
+    """Where a base has several sizes, the one whose layers these are."""
+
+    def decide(self, weights: Weights) -> Decision:
+        facts = _known(weights)
+        variants = {architecture.variant for architecture in facts.fitting}
+        return Decision(variants.pop() if len(facts.bases) == 1 and len(variants) == 1 else None)
+
+
+class _Dialect(Choice):
+    @property
+    def words(self) -> frozenset[str]:
+        return frozenset(DIALECTS)
+
+    def decide(self, weights: Weights) -> Decision:
+        return Decision(dialect_of(_known(weights), weights.header))
+
+
+class _Format(Choice):
+    def decide(self, weights: Weights) -> Decision:
+        return Decision("omi" if is_omi(weights.metadata) else "lycoris")
+
+
+def _unusable(weights: Weights) -> str:
+    facts = _known(weights)
+    if is_motion(facts):
+        return "it changes the motion modules of AnimateDiff, and films are not made here"
+    if facts.broken:
+        return f"{shorten(facts.broken)}. The file is damaged or was merged wrongly: fetch it again"
+    if facts.unusable and len(facts.unusable) == len(facts.kinds):
+        kinds = " and ".join(facts.unusable)
+        return f"its layers are {kinds}, which cannot be applied yet. Look for a LoRA, LoHa or LoKr version of it"
+    return ""
+
+
+_MARKS: tuple[Rule, ...] = (
+    _is_lora,
+    lacks("image_proj.*", "ip_adapter.*", "ip_adapter_proj_model.*", called="the projections of an IP-Adapter"),
+)
+_TOLD: tuple[Rule, ...] = (_tells, _tells_dialect, _tells_oddities)
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "lora",
+        _Base(()),
+        "a LoRA",
+        marks=(*_MARKS, _control(False)),
+        rules=_TOLD,
+        format=_Format(()),
+        variant=_Variant(()),
+        dialect=_Dialect(()),
+        unusable=_unusable,
+        before=("embedding",),
+    ),
+    Family(
+        "control_lora",
+        "flux",
+        "a control LoRA for FLUX",
+        marks=_MARKS,
+        rules=(_control(True), *_TOLD),
+        format="lycoris",
+        dialect=_Dialect(()),
+        unusable=_unusable,
+        before=("lora",),
+    ),
+)
