@@ -16,6 +16,7 @@ from typing import Any
 
 from invokeai_daemon import files
 from invokeai_daemon.daemon.active import Board
+from invokeai_daemon.daemon.downloads import Downloads
 from invokeai_daemon.daemon.intake import Intake
 from invokeai_daemon.daemon.jobs import Jobs
 from invokeai_daemon.daemon.logs import events
@@ -56,6 +57,7 @@ class Commands:
 
     renderer: Sequence[str]
     importer: Sequence[str]
+    downloader: Sequence[str]
 
 
 class Daemon:
@@ -90,6 +92,10 @@ class Daemon:
         self.thumbnails = Thumbnails(root, self.registry, renderer)
         self.rendering = Rendering(renderer, self.board, self.jobs, settings.limits, self.room, self.thumbnails)
         self.intake = Intake(root, settings, self.registry, self.watch, importer, self.notifier)
+        # Silent while it looks a name up and connects, which has limits of its own.
+        silence = 60 + 3 * settings.install.timeout_seconds
+        downloader = Worker("downloader", commands.downloader, self._selector, silence)
+        self.downloads = Downloads(root, settings, downloader, self.notifier, self.intake.look)
         self.status = StatusFile(root.status_file, self._gather)
         self._images_before = read_images_done(root.status_file)
         self._next_scan = self._next_check = self._next_sign = 0.0
@@ -127,6 +133,7 @@ class Daemon:
     def step(self, now: float) -> None:
         """One turn: hear, scan, settle, claim, hand out, record."""
         self._hear(now)
+        self.downloads.step(now)
         self.intake.step(now)
         self.jobs.step(now)
         self._recheck_waiting()
@@ -149,6 +156,7 @@ class Daemon:
         elif hints.scan:
             if self.root.autoimport in hints.scan:
                 self.intake.scan(now)
+                self.downloads.scan(now)
             if self.root.inbox in hints.scan:
                 self.jobs.scan(now)
         for path, sealed in hints.touched.items():
@@ -158,12 +166,14 @@ class Daemon:
                 self.jobs.look(path, sealed, now)
             else:
                 self.intake.look(path, sealed, now)
+                self.downloads.look(path, sealed, now)
 
     def _scan(self, now: float) -> None:
         self._next_scan = now + self.settings.watch.rescan_seconds
         self.root.make()
         self.watch.add(self.root.configs, now)
         self.intake.scan(now)
+        self.downloads.scan(now)
         self.jobs.scan(now)
         self.intake.changed = True
 
@@ -197,7 +207,7 @@ class Daemon:
             self.thumbnails.begin()
 
     def _is_drained(self) -> bool:
-        is_settled = self.intake.is_idle and self.jobs.is_settled
+        is_settled = self.intake.is_idle and self.jobs.is_settled and self.downloads.is_idle(self.clock())
         return is_settled and not self.board.jobs and (not self.jobs.has_work or self.spool.paused)
 
     # -- sleeping and waking ---------------------------------------------------------------------------------------
@@ -216,6 +226,7 @@ class Daemon:
             self._next_check,
             self.watch.next_time(),
             self.intake.next_time(),
+            self.downloads.next_time(now),
             self.jobs.next_time(now),
             self.room.next_time(),
             self.notifier.next_time(now),
@@ -254,6 +265,7 @@ class Daemon:
         worker = self.rendering.worker
         worker.order_stop()
         self.intake.stop()
+        self.downloads.stop()
         deadline = self.clock() + min(PATIENCE, self.settings.service.stop_seconds / 2)
         while worker.is_running() and self.wishes.stop < 2 and self.clock() < deadline:
             self._selector.select(0.1)
@@ -284,6 +296,7 @@ class Daemon:
             "images": {"done": self._images_before + self.rendering.published, "pending": self.jobs.images_pending},
             "current": self.rendering.current(),
             "models": self._models(),
+            "downloads": self.downloads.shown(now),
             "watch": self._watched(),
             "device": worker.about.get("device"),
             "renderer": {"state": worker.state, "pid": worker.pid},
@@ -312,4 +325,5 @@ class Daemon:
             if entry.status in ("unusable", "unknown", "rejected"):
                 yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
         yield from self.intake.problems(now)
+        yield from self.downloads.problems()
         yield from self.jobs.problems(now)

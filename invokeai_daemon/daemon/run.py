@@ -29,12 +29,17 @@ class Programs:
 
     renderer: str = "invokeai_daemon.workers.renderer"
     importer: str = "invokeai_daemon.workers.importer"
+    downloader: str = "invokeai_daemon.workers.downloader"
 
-    def commands(self, settings: Settings) -> Commands:
-        rendering = settings.model_dump(mode="json", by_alias=True)
+    def commands(self, settings: Settings, root: Root) -> Commands:
+        memory, seconds = str(settings.import_.memory_mb), str(settings.import_.cpu_seconds)
+        limits = ["--memory-mb", memory, "--cpu-seconds", seconds, "--root", str(root.path)]
+        # Everybody can read the command lines of processes: tokens do not belong there.
+        rendering = settings.model_dump(mode="json", by_alias=True, exclude={"install"})
         return Commands(
             renderer=[sys.executable, "-m", self.renderer, "--settings", json.dumps(rendering)],
-            importer=[sys.executable, "-m", self.importer, "--memory-mb", str(settings.import_.memory_mb)],
+            importer=[sys.executable, "-m", self.importer, *limits],
+            downloader=[sys.executable, "-m", self.downloader, "--root", str(root.path)],
         )
 
 
@@ -47,7 +52,7 @@ def serve(root: Root, settings: Settings, once: bool, programs: Programs = Progr
         defaults = _checked(settings)
         root.make()
         with lock.held(root):
-            daemon = Daemon(root, settings, defaults, programs.commands(settings), once)
+            daemon = Daemon(root, settings, defaults, programs.commands(settings, root), once)
             with _signals(daemon):
                 daemon.run()
     except RootInUse as error:

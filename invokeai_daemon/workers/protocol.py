@@ -15,6 +15,12 @@ Orders to the importer
     {"order": "identify", "path": "…"}
     {"order": "stop"}
 
+Orders to the downloader
+    {"order": "install", "key": 1, "source": "owner/repo", "request": "…/autoimport/x.url", "folder": "…" | null,
+     "name": "", "hash": "", "has_sidecar": false}
+                                                        it ends as soon as the file `request` is gone
+    {"order": "stop"}
+
 Events of every worker
     {"event": "ready", "worker": "renderer", "pid": 1, …}      once, when orders are taken
     {"event": "beat"}                                          from the working loop, at least once a second when idle
@@ -33,6 +39,11 @@ Events of the importer
     {"event": "verdict", "path": "…", "state": "unknown" | "rejected", "identity": {…}, "reason": "…",
      "nearest": [[family, why], …], "temporary": false}
                                                         `temporary`: it may pass if it is tried again, as a full disk
+
+Events of the downloader
+    {"event": "progress", "key": 1, "file": "…", "done": 1, "of": 3 | null}     bytes; at most a few per second
+    {"event": "installed", "key": 1, "arrivals": [{"path": "…", "was_there": false}]}
+    {"event": "failed", "key": 1, "reason": "…", "temporary": false}
 """
 
 from __future__ import annotations

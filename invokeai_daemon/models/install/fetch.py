@@ -22,9 +22,9 @@ from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetc
 from invokeai_daemon.models.install.hub import Hub, Repository
 from invokeai_daemon.models.install.ledger import Ledger
 from invokeai_daemon.models.install.names import has_model_suffix, safe_name, sniffed_suffix, split_ending
-from invokeai_daemon.models.install.sources import HUB_HOSTS, HubModel, Source, StarterName, WebFile, parse_source
+from invokeai_daemon.models.install.sources import HubModel, Source, StarterName, WebFile
 from invokeai_daemon.models.install.staging import has_digest, publish, staged
-from invokeai_daemon.models.install.starters import Starter, read_starters
+from invokeai_daemon.models.install.starters import Starter, parser_of, read_starters
 from invokeai_daemon.models.install.tokens import Tokens
 from invokeai_daemon.models.install.web import Web, shown_url
 from invokeai_daemon.root import Root
@@ -96,8 +96,7 @@ class Fetcher:
 
     def parse(self, text: str, local: bool = False) -> Source:
         """What a text means here. Raises InstallError."""
-        hosts = HUB_HOSTS | {self._hub.host, self._hub.host.rpartition(":")[0]} - {"127.0.0.1", "localhost"}
-        return parse_source(text, self.starters, local=local, hub_hosts=hosts)
+        return parser_of(self._root, self._hub.endpoint, local)(text)
 
     def fetch(self, order: Order) -> list[Arrival]:
         """Bring what an order names into autoimport/.

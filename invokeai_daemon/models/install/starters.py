@@ -5,14 +5,23 @@ A copy ships with the package; a root's own copy may be edited. Called by `model
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files as package_files
+from urllib.parse import urlsplit
 
 from invokeai_daemon.errors import InstallError, Problem
 from invokeai_daemon.files import publish
 from invokeai_daemon.models.install.checks import Checksum
-from invokeai_daemon.models.install.sources import HubModel, LocalPath, Source, StarterName, WebFile, parse_source
+from invokeai_daemon.models.install.sources import (
+    HUB_HOSTS,
+    HubModel,
+    LocalPath,
+    Source,
+    StarterName,
+    WebFile,
+    parse_source,
+)
 from invokeai_daemon.models.stanzas import Reader, Stanza
 from invokeai_daemon.root import Root
 
@@ -57,6 +66,13 @@ def read_starters(root: Root) -> tuple[dict[str, Starter], tuple[Problem, ...]]:
         raw = shipped_text().encode()
     document = Reader(_starter).read(raw)
     return {piece.name: piece.made for piece in document.pieces if piece.made is not None}, document.problems
+
+
+def parser_of(root: Root, hub_endpoint: str, local: bool = False) -> Callable[[str], Source]:
+    """What texts mean for one root: with its starters and its hub. `local`: paths may be meant too."""
+    starters = read_starters(root)[0]
+    hosts = HUB_HOSTS | {urlsplit(hub_endpoint).netloc.lower()} - {""}
+    return lambda text: parse_source(text, starters, local=local, hub_hosts=hosts)
 
 
 def recommended(starters: Iterable[Starter]) -> list[Starter]:
