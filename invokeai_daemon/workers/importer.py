@@ -1,6 +1,6 @@
 """The importer: looks at dropped models, converts what can be converted, and says what it found. One order at a time.
 
-    python -m invokeai_daemon.workers.importer [--memory-mb 4096]
+    python -m invokeai_daemon.workers.importer [--memory-mb 4096] [--cpu-seconds 600] [--root DIR | --read-only]
 
 Started by the daemon and by `models import`; speaks the protocol of `protocol`. It reads untrusted files, so it is
 confined first. Without orders it computes full hashes, in a thread that anything else stops.
@@ -25,7 +25,7 @@ from invokeai_daemon.workers.hashing import Hashing
 from invokeai_daemon.workers.importing import BEAT_SECONDS, Emit, Import, log
 from invokeai_daemon.workers.protocol import Message, ProtocolError, decode, encode
 
-MEMORY_MB = 4096
+MEMORY_MB, CPU_SECONDS = 4096, 600.0
 #: New objects after which the garbage collector looks for cycles: a header has ten thousand, and no cycle.
 GC_THRESHOLD = 200_000
 
@@ -33,24 +33,29 @@ GC_THRESHOLD = 200_000
 def main() -> int:
     parser = argparse.ArgumentParser(description="Looks at models for invokeai-daemon, which starts it.")
     parser.add_argument("--memory-mb", type=int, default=MEMORY_MB, help="address space in MiB")
+    parser.add_argument("--cpu-seconds", type=float, default=CPU_SECONDS, help="processor time of one order")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--root", type=Path, help="write below its models/ only; without it, where the user may")
+    where.add_argument("--read-only", action="store_true", help="write nothing")
     wanted = parser.parse_args()
+    writable = [Root(wanted.root).models] if wanted.root else [] if wanted.read_only else None
     parent = os.getppid()
     logging.basicConfig(level=logging.INFO, format="importer: %(message)s", stream=sys.stderr)
     emit = _emitter(_private_output())
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    for complaint in confine(wanted.memory_mb, parent):
+    for complaint in confine(wanted.memory_mb, parent, writable=writable):
         log.warning("%s", complaint)
     emit({"event": "ready", "worker": "importer", "pid": os.getpid()})
     try:
-        serve(0, emit)
+        serve(0, emit, wanted.cpu_seconds)
     except (BrokenPipeError, ProtocolError) as error:
         log.error("%s", error)
         return 1
     return 0
 
 
-def serve(orders: int, emit: Emit) -> None:
+def serve(orders: int, emit: Emit, cpu_seconds: float = CPU_SECONDS) -> None:
     """Follow the orders that arrive on a descriptor until "stop" or its end."""
     hashing = Hashing(emit)
     for order in _orders(orders, lambda: emit({"event": "beat"})):
@@ -61,9 +66,10 @@ def serve(orders: int, emit: Emit) -> None:
             case "import":
                 root, wishes = Root(Path(order["root"])), {key: order.get(key) for key in ("use_ema", "vae")}
                 wishes["dtype"] = order.get("dtype", "keep")
-                emit(Import(Path(order["path"]), root, emit, bool(order.get("verify")), wishes).outcome())
+                wanted = Import(Path(order["path"]), root, emit, bool(order.get("verify")), wishes, cpu_seconds)
+                emit(wanted.outcome())
             case "identify":
-                emit(Import(Path(order["path"]), None, emit).outcome())
+                emit(Import(Path(order["path"]), None, emit, cpu_seconds=cpu_seconds).outcome())
             case "hash":
                 hashing.start(Path(order["path"]))
             case unknown:

@@ -27,6 +27,7 @@ from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.models.units import hub_name
 from invokeai_daemon.root import Root
+from invokeai_daemon.workers.confine import order_limits
 from invokeai_daemon.workers.protocol import Message
 
 log = logging.getLogger("invokeai_daemon.importer")
@@ -44,6 +45,9 @@ HINTS = {
 #: Failures of the machine, not of the model: the same import may succeed later.
 TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 
+#: How much longer than the source a converted file may be: its values widened, and a text encoder from elsewhere.
+WIDENED, OTHER_PARTS = 4, 24 * 1024**3
+
 Emit = Callable[[Message], None]
 
 
@@ -58,13 +62,18 @@ class Import:
     verify: bool = False
     #: The keys `use_ema`, `dtype` and `vae` of an order.
     wishes: dict[str, Any] = field(default_factory=dict)
+    #: Processor time that it may take.
+    cpu_seconds: float = 600.0
     #: As far as it is known.
     identity: Identity = NOTHING
+    #: What a user should know of how the file was read.
+    notes: tuple[str, ...] = ()
 
     def outcome(self) -> Message:
         """The event that ends the order: `imported`, or a `verdict`. Never raises."""
         try:
-            return self._outcome()
+            with order_limits(self.cpu_seconds, self._longest_file()):
+                return self._outcome()
         except UnusableModel as error:
             self.identity = error.identity
             return self._verdict("unusable", str(error), error.nearest)
@@ -90,6 +99,7 @@ class Import:
     def _outcome(self) -> Message:
         sidecar = read_sidecar(self.path)
         header = None if self.path.is_dir() else read_header(self.path)
+        self.notes = header.notes if header else ()
         self.identity = identify(header or self.path, sidecar, self._hint())
         if self.root is None:
             return self._verdict("ok", "")
@@ -99,6 +109,13 @@ class Import:
         if self.identity.needs:
             return self._verdict("unusable", " ".join(need.why for need in self.identity.needs))
         return self._imported(sidecar, beside, self.path, self.identity.format, "", [])
+
+    def _longest_file(self) -> int:
+        """Bytes of the longest file that converting it can need: a wider dtype, parts of other files."""
+        try:
+            return WIDENED * self.path.stat().st_size + OTHER_PARTS
+        except OSError:
+            return OTHER_PARTS
 
     def _hint(self) -> str | None:
         """The type that the folder in autoimport/ suggests."""
@@ -136,7 +153,7 @@ class Import:
             description=sidecar.description or "",
             default_settings=sidecar.default_settings.model_dump(exclude_none=True),
             trigger_phrases=tuple(sidecar.trigger_phrases),
-            reason="; ".join([*self._taken_for_granted(), *notes]),
+            reason="; ".join([*self._taken_for_granted(), *self.notes, *notes]),
             dialect=self.identity.dialect,
             source_url=sidecar.source_url or sidecar.install or "",
             cover_image=str(beside.preview.absolute()) if beside.preview else "",
@@ -161,10 +178,15 @@ class Import:
             "path": str(self.path),
             "state": state,
             "identity": self.identity.as_json(),
-            "reason": reason,
+            "reason": printable(reason),
             "nearest": [list(pair) for pair in nearest],
             "temporary": temporary,
         }
+
+
+def printable(text: str) -> str:
+    """A text as one line without characters that act: file names may hold any."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class _Paced:

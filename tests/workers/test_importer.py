@@ -28,7 +28,7 @@ class Importer:
 
     def __init__(self, root: Root, *options: str) -> None:
         self.root = root
-        command = [sys.executable, "-m", "invokeai_daemon.workers.importer", *options]
+        command = [sys.executable, "-m", "invokeai_daemon.workers.importer", "--root", str(root.path), *options]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin is not None and self.process.stdout is not None
         self.orders, self.events = self.process.stdin, self.process.stdout
