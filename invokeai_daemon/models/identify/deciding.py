@@ -1,7 +1,7 @@
 """Deciding: from families held against a file to one identity, in an order of authority that is written down here.
 
 Called by `identify` and `folders`. A sidecar wins, even over the shapes, and what contradicts it is told; then what
-fits the file; then the hint of its place; then a documented default, marked as assumed. A tie is an error, not an order.
+fits the file; then the hint of its place; then a documented default, marked as assumed. A tie is an error.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def decide(
     else:
         match = _the_only_one(where, _without_preceded(fitting), said)
     near = sorted((other for other in matches if other.near and not other.fits), key=_closeness)
-    nearest = tuple((other.family.title, other.against[0]) for other in near)
+    nearest = _named_once(near)
     if match is None and said.type:
         return _on_the_word_of_the_sidecar(where, weights, said, nearest)
     if match is None:
@@ -89,8 +89,16 @@ def decide(
     return _finding(where, weights, match, said, nearest)
 
 
-def _closeness(match: Match) -> tuple[float, str, str]:
-    return (-match.share, match.family.title, match.family.name)
+def _closeness(match: Match) -> tuple[int, float, str, str]:
+    return (len(match.against), -match.share, match.family.title, match.family.name)
+
+
+def _named_once(near: Sequence[Match]) -> tuple[tuple[str, str], ...]:
+    """Title and reason of each family that came close; of several with one title, the closest."""
+    reasons: dict[str, str] = {}
+    for match in near:
+        reasons.setdefault(match.family.title, match.against[0])
+    return tuple(reasons.items())
 
 
 def _without_preceded(fitting: list[Match]) -> list[Match]:
@@ -130,7 +138,7 @@ def _as_the_sidecar_says(where: str, matches: Sequence[Match], fitting: list[Mat
         return _the_only_one(where, named, said)
     near = [match for match in matches if match.near and said.allows(match.family)]
     if near:
-        return min(near, key=_closeness)
+        return min(near, key=lambda match: (match.family.only_named, *_closeness(match)))
     of_the_type = [match for match in fitting if said.allows(match.family, whatever_base=True)]
     return _the_only_one(where, _without_preceded(of_the_type), said)
 
@@ -158,7 +166,7 @@ def _on_the_word_of_the_sidecar(
 def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tuple[tuple[str, str], ...]) -> Finding:
     family, view = match.family, match.view
     quantised = quantisation(view)
-    notes = [*match.evidence, *quantised.evidence, *_contradictions(match, said)]
+    notes = [*match.evidence, *quantised.evidence, *weights.header.notes, *_contradictions(match, said)]
     assumed: list[str] = []
 
     def word(field: str, choice: str | Choice, said_word: str | None) -> str | None:

@@ -50,11 +50,14 @@ def lacks(*patterns: str, called: str) -> Rule:
 
 
 def axis(patterns: str | Iterable[str], place: int, *sizes: int, called: str) -> Rule:
-    """The first tensor that a pattern names has one of these sizes along an axis. `called`: "context width"."""
+    """The first tensor that a pattern names has one of these sizes along an axis. `called`: "context width".
+
+    Tensors whose values are packed into bytes are passed over: their shapes are not those of the network.
+    """
     wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
     def rule(weights: Weights) -> Answer:
-        found = weights.find(*wanted)
+        found = next((found for pattern in wanted if (found := weights.find(pattern)) and not found.packed), None)
         if found is None or not -len(found.shape) <= place < len(found.shape):
             return Answer(False, f"its {called} was not found")
         size = found.shape[place]
@@ -64,13 +67,14 @@ def axis(patterns: str | Iterable[str], place: int, *sizes: int, called: str) ->
     return rule
 
 
-def rank(pattern: str, *ranks: int, called: str) -> Rule:
-    """The first tensor that the pattern names has so many axes; `called` says what that means: "a convolution"."""
+def rank(patterns: str | Iterable[str], *ranks: int, called: str) -> Rule:
+    """The first tensor that a pattern names has so many axes; `called` says what that means: "a convolution"."""
+    wanted = (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
     def rule(weights: Weights) -> Answer:
-        found = weights.find(pattern)
+        found = weights.find(*wanted)
         if found is None:
-            return Answer(False, f"it has no {pattern}")
+            return Answer(False, f"it has no {wanted[0]}")
         holds = len(found.shape) in ranks
         return Answer(holds, f"{shorten(found.name)} is {'' if holds else 'not '}{called}")
 
@@ -108,6 +112,11 @@ def both(*rules: Rule) -> Rule:
         return failed or Answer(True, ", and ".join(answer.says for answer in answers if answer.says))
 
     return rule
+
+
+def unless(inner: Rule) -> Rule:
+    """The condition does not hold; nothing is told."""
+    return lambda weights: Answer(not inner(weights).holds)
 
 
 def whole(inner: Rule) -> Rule:
@@ -224,6 +233,11 @@ class Family:
     def title(self) -> str:
         base = self.base if isinstance(self.base, str) else "unknown"
         return self.type if base in ("unknown", "any") else f"{base} {self.type}"
+
+    @property
+    def only_named(self) -> bool:
+        """Whether nothing of this kind can be used."""
+        return isinstance(self.unusable, str) and bool(self.unusable)
 
     @property
     def bases(self) -> frozenset[str]:

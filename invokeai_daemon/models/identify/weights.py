@@ -25,6 +25,12 @@ class Found(NamedTuple):
     #: As it stands in the file, with the prefix of the view.
     name: str
     shape: Shape
+    #: Whether several values share a byte, so that the shape is not that of the network.
+    packed: bool = False
+
+
+#: dtypes in which quantised files pack values of four bits.
+PACKED = frozenset({"U8", "I32"})
 
 
 class Weights:
@@ -102,11 +108,15 @@ class Weights:
         for pattern in patterns:
             if pattern not in self._found:
                 name = next(self.matching(pattern), None)
-                self._found[pattern] = None if name is None else Found(self.prefix + name, self.tensor(name).shape)
+                self._found[pattern] = None if name is None else self._seen(name)
             found = self._found[pattern]
             if found is not None:
                 return found
         return None
+
+    def _seen(self, name: str) -> Found:
+        tensor = self.tensor(name)
+        return Found(self.prefix + name, tensor.shape, tensor.dtype in PACKED)
 
     def matching(self, pattern: str) -> Iterator[str]:
         """The names that a pattern fits, sorted."""

@@ -137,7 +137,7 @@ def test_every_room_is_asked(what: str) -> None:
         (sd_1(channels=7), "sd-1 main", "has input channels 7, not 4 or 9"),
         (sd_1(context=64, text=32), "sd-1 main", "has context width 64, and"),
         (sd_1() | {f"{UNET}input_blocks.1.1.proj_in.weight": (320, 320)}, "sd-1 main", "is not a convolution"),
-        (sd_1() | {f"{UNET}label_emb.0.0.weight": (1280, 2816)}, "sd-1 main", "size vector"),
+        (sd_1() | {f"{UNET}label_emb.0.0.weight": (1280, 2816)}, "sd-1 main", "vector of sizes"),
         (sd_1(1024, text=None) | {"conditioner.embedders.0.x": (1,)}, "sd-2 main", "text encoders of SDXL"),
     ],
 )
