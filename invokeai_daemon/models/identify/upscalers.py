@@ -1,23 +1,659 @@
-"""Upscalers and face restorers: networks from pictures to pictures."""
+"""Upscalers and restorers: the networks that the spandrel library runs, told by their layers and by how much they enlarge.
+
+A row of the table is an architecture in spandrel's words. Spandrel itself needs torch and the tensors; the tests hold
+this table against it. Scale and channels follow from shapes and are evidence. Never imports torch.
+"""
 
 from __future__ import annotations
 
-from invokeai_daemon.models.identify.table import Family, has, lacks
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-FAMILIES: tuple[Family, ...] = (
-    Family(
-        "spandrel_image_to_image",
-        "any",
-        "an upscaler",
-        marks=(
-            has(
-                "conv_first.*",
-                "params_ema.*",
-                "params.conv_first.*",
-                "model.0.weight",
-                called="the layers of an upscaler",
-            ),
-            lacks("*.lora_down.weight", "*.lora_A.weight", called="low-rank matrices"),
+from invokeai_daemon.models.identify.rules import every, size, tells
+from invokeai_daemon.models.identify.table import Answer, Family, Rule, lacks
+from invokeai_daemon.models.identify.weights import Weights
+
+#: How much a network enlarges; None where its shapes do not say.
+Scale = Callable[[Weights], "int | None"]
+
+#: What trainers put around the names. `model.` belongs to some architectures themselves.
+WRAPPED = tuple(
+    outer + inner
+    for outer in ("params_ema.", "params-ema.", "params.", "model_state_dict.", "net_g_ema.", "net_g.", "")
+    for inner in ("module.", "netG.", "_orig_mod.", "")
+)
+WRAPPED_BY_MODEL = (*WRAPPED[:-1], "net.", "model.module.", "model.", "")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells one network from the others."""
+
+    #: Spandrel's name of it.
+    name: str
+    #: Tensors that it has, the most telling first.
+    has: tuple[str, ...]
+    #: Where its first and last convolution are.
+    first: str
+    last: str = ""
+    scale: Scale = lambda weights: 1
+    #: Tensors of architectures that look like it.
+    lacks: tuple[str, ...] = ()
+    #: What it is for, where it does not enlarge.
+    restores: str = "restores pictures"
+    under: tuple[str, ...] = WRAPPED_BY_MODEL
+    #: Conditions on shapes, where names alone would also fit other files.
+    rules: tuple[Rule, ...] = ()
+
+
+def describe(architecture: Architecture, weights: Weights) -> str:
+    """The sentence on scale and channels."""
+    scale, taken = architecture.scale(weights), size(weights, architecture.first, 1)
+    given = size(weights, architecture.last, 0) if architecture.last else None
+    if scale is None:
+        what = "enlarges pictures (its shapes do not say how much)"
+    else:
+        what = architecture.restores if scale == 1 else f"enlarges pictures {scale} times"
+    channels = f", {taken} channels go into its first layer" if taken else ""
+    return f"its architecture is {architecture.name}: it {what}{channels}" + (f", {given} come out" if given else "")
+
+
+# How much: by the rows of the convolution before a pixel shuffle, or by the number of steps
+
+
+def shuffled(stem: str) -> Scale:
+    """Steps of a convolution and a pixel shuffle: each multiplies the channels by the square of its factor."""
+
+    def scale(weights: Weights) -> int:
+        factor = 1
+        for step in range(0, 10, 2):
+            rows, columns = (size(weights, f"{stem}.{step}.weight", axis) for axis in (0, 1))
+            if not rows or not columns:
+                break
+            factor *= math.isqrt(rows // columns)
+        return factor
+
+    return scale
+
+
+def direct(pattern: str, first: str) -> Scale:
+    """One convolution to all the pixels of a block: scale² × channels rows."""
+    return lambda weights: _root(size(weights, pattern, 0), size(weights, first, 1))
+
+
+def _root(rows: int | None, channels: int | None) -> int | None:
+    for colours in (channels, 3, 4, 1):
+        if rows and colours and rows % colours == 0 and math.isqrt(rows // colours) ** 2 == rows // colours:
+            return math.isqrt(rows // colours)
+    return None
+
+
+def _as_swin(weights: Weights) -> int | None:
+    """SwinIR and its kin: steps with a shuffle, one shuffle, nearest neighbour with convolutions, or none."""
+    if weights.find("conv_up1.weight"):
+        steps = sum(1 for _ in weights.matching("conv_up*.weight"))
+        unshuffled = size(weights, "conv_first.1.weight", 1) or 3
+        return int(2**steps) // math.isqrt(unshuffled // 3 or 1)
+    if weights.find("conv_before_upsample.0.weight", "conv_before_upsample.weight"):
+        return shuffled("upsample")(weights)
+    if weights.find("upsample.0.weight"):
+        return direct("upsample.0.weight", "conv_first.weight")(weights)
+    return 1
+
+
+def _as_grl(weights: Weights) -> int | None:
+    if weights.find("upsample.up.0.weight"):
+        if weights.find("conv_before_upsample.0.weight"):
+            return shuffled("upsample.up")(weights)
+        return direct("upsample.up.0.weight", "conv_first.weight")(weights)
+    return 4 if weights.find("conv_up1.weight") else 1
+
+
+def _as_dat(weights: Weights) -> int | None:
+    if weights.find("conv_last.weight"):
+        return shuffled("upsample")(weights)
+    return direct("upsample.0.weight", "conv_first.weight")(weights)
+
+
+def _as_drct(weights: Weights) -> int | None:
+    return shuffled("upsample")(weights) if weights.find("conv_last.weight") else 1
+
+
+def _numbers(weights: Weights, stem: str) -> list[int]:
+    """The numbers that follow a stem, in order."""
+    found = {name[len(stem) :].partition(".")[0] for name in weights.matching(f"{stem}*")}
+    return sorted(int(number) for number in found if number.isdigit())
+
+
+def _last_of(weights: Weights, stem: str) -> str:
+    numbers = _numbers(weights, stem)
+    return f"{stem}{numbers[-1]}.weight" if numbers else ""
+
+
+def _esrgan_old(weights: Weights) -> int | None:
+    """`model.N`: the trunk, three per doubling, and two convolutions around an activation."""
+    numbers = _numbers(weights, "model.")
+    steps = (numbers[-1] - 4) // 3
+    return _unshuffled(2**steps, size(weights, "model.0.weight", 1), size(weights, f"model.{numbers[-1]}.weight", 0))
+
+
+def _esrgan_new(weights: Weights) -> int | None:
+    steps = sum(1 for pattern in ("conv_up*.weight", "upconv*.weight") for _ in weights.matching(pattern))
+    return _unshuffled(2**steps, size(weights, "conv_first.weight", 1), size(weights, "conv_last.weight", 0))
+
+
+def _unshuffled(scale: int, taken: int | None, given: int | None) -> int | None:
+    """Real-ESRGAN takes 4 or 16 pixels as one, and enlarges so much less."""
+    if taken and given and taken in (4 * given, 16 * given):
+        return scale // math.isqrt(taken // given)
+    return scale
+
+
+def _compact(weights: Weights) -> int | None:
+    return _root(size(weights, _last_of(weights, "body."), 0), size(weights, "body.0.weight", 1))
+
+
+def _plksr(weights: Weights) -> int | None:
+    rows = size(weights, _last_of(weights, "feats."), 0)
+    return math.isqrt(rows // 3) if rows else None
+
+
+def _mosr(weights: Weights) -> int | None:
+    offset, keys = size(weights, "upsampler.offset.weight", 0), size(weights, "upsampler.in_to_k.weight", 0)
+    channels = size(weights, "gblocks.0.weight", 1) or 3
+    if offset:
+        return math.isqrt(offset // 8)
+    return math.isqrt(keys // 8 // channels) if keys else _root(size(weights, "upsampler.0.weight", 0), channels)
+
+
+def _rcan(weights: Weights) -> int | None:
+    taken, given = size(weights, "head.1.weight", 1), size(weights, "tail.1.weight", 0)
+    if taken and given:
+        return 4 // math.isqrt(taken // given)
+    return shuffled("tail.0")(weights)
+
+
+def _cugan(weights: Weights) -> int | None:
+    rows, taken = size(weights, "conv_final.weight", 0), size(weights, "unet1.conv1.conv.0.weight", 1)
+    if rows:
+        return 2 if rows == taken else 4
+    return 3 if size(weights, "unet1.conv_bottom.weight", 2) == 5 else 2
+
+
+def _ipt(weights: Weights) -> int | None:
+    return max((shuffled(f"tail.{tail}.0")(weights) or 1 for tail in _numbers(weights, "tail.")), default=1)
+
+
+def _mm_real(weights: Weights) -> int | None:
+    return _unshuffled(4, size(weights, "conv_first.weight", 1), size(weights, "conv_last.weight", 0))
+
+
+def _aura(weights: Weights) -> int | None:
+    rows, columns = (size(weights, "style_network.net.0.weight", axis) for axis in (0, 1))
+    return rows // columns if rows and columns else None
+
+
+def _swift(weights: Weights) -> int | None:
+    return int(2 ** len(_numbers(weights, "upsampler.")))
+
+
+def _codebook(weights: Weights) -> int | None:
+    """As many doublings as the decoder has steps beyond those of the encoder before its attention."""
+    attention = weights.find("multiscale_encoder.blocks.*.swin_blks.0.residual_group.blocks.0.*")
+    if attention is None:
+        return 1
+    step = int(attention.name.partition("multiscale_encoder.blocks.")[2].partition(".")[0])
+    return int(2 ** (weights.count("decoder_group.") - step))
+
+
+def _unsaid(weights: Weights) -> int | None:
+    """The scale is the value of a tensor, or of a training option."""
+    return None
+
+
+def _layers_only(weights: Weights) -> Answer:
+    """A plain row of convolutions: nothing but `model.N` is in the file. (A rule.)"""
+    other = next((name for name in weights.names if not name.startswith("model.")), None)
+    deeper = next((name for name in weights.names if name.count(".") != 2), None)
+    wrong = other or deeper
+    return Answer(wrong is None, f"it has {wrong}" if wrong else "it is a plain row of convolutions (model.0.weight)")
+
+
+def _convolutions(*patterns: str) -> Rule:
+    """These are kernels of 3×3 pixels."""
+
+    def rule(weights: Weights) -> Answer:
+        for pattern in patterns:
+            if (size(weights, pattern, -1), size(weights, pattern, -2)) != (3, 3):
+                return Answer(False, f"{pattern} is no convolution of 3×3 pixels")
+        return Answer(True)
+
+    return rule
+
+
+def _activation(weights: Weights) -> Answer:
+    """SRVGG alternates convolutions and PReLU; with ReLU the numbers skip. (A rule.)"""
+    found = weights.find("body.1.weight", "body.2.weight")
+    holds = found is not None and (len(found.shape) == 1 or found.name.endswith("body.2.weight"))
+    return Answer(holds, "" if holds else "its convolutions do not alternate with activations")
+
+
+def _body_only(weights: Weights) -> Answer:
+    other = next((name for name in weights.names if not name.startswith("body.") or name.count(".") != 2), None)
+    return Answer(other is None, f"it has {other}" if other else "")
+
+
+_RDB = "RDB1.conv1.0.weight"
+_BLOCK = "layers.0.residual_group.blocks.0"
+_FACES = "restores faces"
+_FILLS = "fills in what is masked"
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    Architecture(
+        "ESRGAN",
+        (f"model.1.sub.0.{_RDB}", "model.0.weight"),
+        "model.0.weight",
+        scale=_esrgan_old,
+        lacks=("f_HR_conv1.0.weight",),
+        under=WRAPPED,
+    ),
+    Architecture(
+        "ESRGAN",
+        ("model.1.sub.0.RDB1.conv1x1.weight", "model.0.weight"),
+        "model.0.weight",
+        scale=_esrgan_old,
+        lacks=(f"model.1.sub.0.{_RDB}",),
+        under=WRAPPED,
+    ),
+    Architecture(
+        "ESRGAN",
+        ("body.0.rdb1.conv1.weight", "conv_first.weight", "conv_body.weight", "conv_last.weight"),
+        "conv_first.weight",
+        "conv_last.weight",
+        _esrgan_new,
+        lacks=("de_net.conv_first.0.weight",),
+    ),
+    Architecture(
+        "ESRGAN",
+        ("RRDB_trunk.0.RDB1.conv1.weight", "conv_first.weight", "trunk_conv.weight", "conv_last.weight"),
+        "conv_first.weight",
+        "conv_last.weight",
+        _esrgan_new,
+    ),
+    Architecture(
+        "Compact",
+        ("body.0.weight",),
+        "body.0.weight",
+        scale=_compact,
+        rules=(_convolutions("body.0.weight"), _activation, _body_only),
+    ),
+    Architecture(
+        "SwiftSRGAN",
+        ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
+        "initial.cnn.pointwise.weight",
+        "final_conv.pointwise.weight",
+        _swift,
+    ),
+    Architecture(
+        "HAT",
+        (
+            "layers.0.residual_group.overlap_attn.qkv.weight",
+            f"{_BLOCK}.conv_block.cab.0.weight",
+            "conv_first.weight",
+        ),
+        "conv_first.weight",
+        "conv_last.weight",
+        shuffled("upsample"),
+    ),
+    Architecture(
+        "GRL",
+        ("layers.0.blocks.0.attn.window_attn.attn_transform.logit_scale", "norm_start.weight", "conv_first.weight"),
+        "conv_first.weight",
+        scale=_as_grl,
+        under=("model_g.", *WRAPPED_BY_MODEL),
+    ),
+    Architecture(
+        "Swin2SR",
+        (f"{_BLOCK}.attn.logit_scale", f"{_BLOCK}.mlp.fc1.bias", "conv_first.weight"),
+        "conv_first.weight",
+        scale=_as_swin,
+    ),
+    Architecture(
+        "SwinIR",
+        (f"{_BLOCK}.attn.relative_position_bias_table", f"{_BLOCK}.mlp.fc1.bias", "conv_first.*weight"),
+        "conv_first.*weight",
+        scale=_as_swin,
+        lacks=(
+            f"{_BLOCK}.attn.logit_scale",
+            f"{_BLOCK}.attn.aligned_relative_position_index",
+            f"{_BLOCK}.conv_block.cab.0.weight",
+            "multiscale_encoder.in_conv.weight",
         ),
     ),
+    Architecture(
+        "SRFormer",
+        (f"{_BLOCK}.attn.aligned_relative_position_index", f"{_BLOCK}.mlp.fc1.bias", "conv_first.weight"),
+        "conv_first.weight",
+        scale=_as_swin,
+    ),
+    Architecture(
+        "GFPGAN",
+        ("stylegan_decoder.style_mlp.1.weight", "toRGB.0.weight"),
+        "conv_body_first.weight",
+        restores=_FACES,
+    ),
+    Architecture(
+        "RestoreFormer",
+        (
+            "quantize.embedding.weight",
+            "encoder.conv_in.weight",
+            "decoder.conv_out.weight",
+            "decoder.mid.attn_1.proj_out.weight",
+            "encoder.down.0.block.0.norm1.weight",
+            "decoder.mid.block_1.norm1.weight",
+            "decoder.up.0.block.0.norm1.weight",
+        ),
+        "encoder.conv_in.weight",
+        "decoder.conv_out.weight",
+        restores=_FACES,
+    ),
+    Architecture(
+        "CodeFormer",
+        (
+            "idx_pred_layer.1.weight",
+            "position_emb",
+            "quantize.embedding.weight",
+            "ft_layers.0.self_attn.in_proj_weight",
+        ),
+        "encoder.blocks.0.weight",
+        restores=_FACES,
+    ),
+    Architecture(
+        "LaMa",
+        ("model.1.bn_l.running_mean",),
+        "model.1.ffc.convl2l.weight",
+        restores=_FILLS,
+        under=("generator.", "model.", ""),
+    ),
+    Architecture(
+        "MAT",
+        ("synthesis.first_stage.conv_first.conv.resample_filter",),
+        "synthesis.first_stage.conv_first.conv.weight",
+        restores=_FILLS,
+    ),
+    Architecture(
+        "OmniSR",
+        ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "input.weight", "up.0.weight"),
+        "input.weight",
+        scale=direct("up.0.weight", "input.weight"),
+    ),
+    Architecture(
+        "SCUNet",
+        ("m_head.0.weight", "m_tail.0.weight", "m_body.0.trans_block.ln1.weight"),
+        "m_head.0.weight",
+        "m_tail.0.weight",
+    ),
+    Architecture(
+        "FBCNN",
+        ("qf_pred.0.res.0.weight", "m_head.weight", "m_body_encoder.0.res.0.weight", "m_tail.weight"),
+        "m_head.weight",
+        "m_tail.weight",
+    ),
+    Architecture(
+        "DRUNet",
+        ("m_body.0.res.0.weight", "m_head.weight", "m_down1.0.res.0.weight", "m_tail.weight"),
+        "m_head.weight",
+        "m_tail.weight",
+    ),
+    Architecture(
+        "DnCNN",
+        ("model.0.weight", "model.2.weight", "model.0.bias", "model.2.bias"),
+        "model.0.weight",
+        rules=(_layers_only, _convolutions("model.0.weight", "model.2.weight")),
+        under=WRAPPED,
+    ),
+    Architecture(
+        "Uformer",
+        ("encoderlayer_0.blocks.0.norm1.weight", "input_proj.proj.0.weight", "output_proj.proj.0.weight"),
+        "input_proj.proj.0.weight",
+        "output_proj.proj.0.weight",
+    ),
+    Architecture(
+        "RGT",
+        ("layers.0.blocks.0.gamma", "before_RG.1.weight", "layers.0.blocks.0.attn.attns.0.rpe_biases"),
+        "conv_first.weight",
+        "conv_last.weight",
+        shuffled("upsample"),
+    ),
+    Architecture(
+        "DAT",
+        ("layers.0.blocks.0.ffn.sg.conv.weight", "before_RG.1.weight", "layers.0.blocks.0.attn.attns.0.rpe_biases"),
+        "conv_first.weight",
+        scale=_as_dat,
+    ),
+    Architecture(
+        "CRAFT",
+        ("layers.0.residual_group.hf_blocks.0.attn.temperature", "conv_first.weight"),
+        "conv_first.weight",
+        scale=direct("upsample.0.weight", "conv_first.weight"),
+    ),
+    Architecture(
+        "KBNet",
+        ("middle_blks.0.w", "intro.weight", "encoders.0.0.attgamma", "ending.weight"),
+        "intro.weight",
+        "ending.weight",
+    ),
+    Architecture(
+        "KBNet",
+        ("latent.0.ffn.qkv.weight", "patch_embed.proj.weight", "refinement.0.attn.dwconv.0.weight"),
+        "patch_embed.proj.weight",
+        "output.weight",
+    ),
+    Architecture(
+        "DITN",
+        ("UFONE.0.ITLs.0.attn.temperature", "sft.weight", "upsample.0.weight"),
+        "sft.weight",
+        scale=direct("upsample.0.weight", "sft.weight"),
+    ),
+    Architecture(
+        "MMRealSR",
+        ("de_net.conv_first.0.weight", "conv_first.weight", "am_list.0.fc.0.weight", "body.0.rdb1.conv1.weight"),
+        "conv_first.weight",
+        "conv_last.weight",
+        _mm_real,
+    ),
+    Architecture(
+        "SPAN",
+        ("block_1.c1_r.sk.weight", "conv_1.sk.weight", "conv_cat.weight", "upsampler.0.weight"),
+        "conv_1.sk.weight",
+        scale=direct("upsampler.0.weight", "conv_1.sk.weight"),
+    ),
+    Architecture(
+        "RealCUGAN",
+        ("unet2.conv2.seblock.conv1.weight", "unet1.conv1.conv.0.weight", "unet1.conv_bottom.weight"),
+        "unet1.conv1.conv.0.weight",
+        scale=_cugan,
+    ),
+    Architecture(
+        "SAFMN",
+        ("feats.0.safm.mfr.0.weight", "to_feat.weight", "to_img.0.weight"),
+        "to_feat.weight",
+        scale=direct("to_img.0.weight", "to_feat.weight"),
+    ),
+    Architecture(
+        "SAFMNBCIE",
+        ("feats.0.layers.0.safm.mfr.0.weight", "to_feat.1.weight", "to_img.0.weight"),
+        "to_feat.1.weight",
+    ),
+    Architecture(
+        "DCTLSA",
+        ("B1.body.0.transformer_body.0.blocks.0.attn.qkv.weight", "fea_conv.weight", "upsampler.0.weight"),
+        "fea_conv.weight",
+        scale=direct("upsampler.0.weight", "fea_conv.weight"),
+    ),
+    Architecture(
+        "FFTformer",
+        ("encoder_level1.0.ffn.fft", "patch_embed.proj.weight", "fuse2.att_channel.ffn.fft"),
+        "patch_embed.proj.weight",
+        "output.weight",
+    ),
+    Architecture(
+        "NAFNet",
+        ("middle_blks.0.sca.1.weight", "intro.weight", "encoders.0.0.beta", "ending.weight"),
+        "intro.weight",
+        "ending.weight",
+        lacks=("middle.0.0.conv1.weight", "middle_blks.0.w"),
+    ),
+    Architecture(
+        "M3SNet",
+        ("middle.0.0.conv1.weight", "intro.weight", "encoders.0.0.beta", "ending.weight"),
+        "intro.weight",
+        "ending.weight",
+    ),
+    Architecture(
+        "ATD",
+        ("layers.0.residual_group.layers.0.attn_atd.scale", "layers.0.residual_group.td", "conv_first.weight"),
+        "conv_first.weight",
+        scale=_as_swin,
+    ),
+    Architecture(
+        "MixDehazeNet",
+        ("layer1.blocks.0.conv3_19.weight", "patch_embed.proj.weight", "skip1.weight"),
+        "patch_embed.proj.weight",
+        restores="takes haze out of pictures",
+    ),
+    Architecture(
+        "IPT",
+        ("body.encoder.layers.0.self_attn.in_proj_weight", "head.0.0.weight", "tail.0.1.weight"),
+        "head.0.0.weight",
+        "tail.0.1.weight",
+        _ipt,
+    ),
+    Architecture(
+        "DRCT",
+        ("layers.0.swin1.attn.qkv.weight", "layers.0.adjust1.weight", "conv_first.weight"),
+        "conv_first.weight",
+        scale=_as_drct,
+    ),
+    Architecture(
+        "PLKSR",
+        ("feats.1.refine.weight", "feats.0.weight", "feats.1.lk.*", "feats.1.channe*_mixer.0.weight"),
+        "feats.0.weight",
+        scale=_plksr,
+    ),
+    Architecture(
+        "RetinexFormer",
+        ("body.0.estimator.conv1.weight", "body.0.denoiser.embedding.weight"),
+        "body.0.denoiser.embedding.weight",
+        restores="brightens dark pictures",
+    ),
+    Architecture(
+        "HVICIDNet",
+        ("trans.density_k", "HVE_block0.1.weight", "HV_LCA1.ffn.temperature"),
+        "HVE_block0.1.weight",
+        restores="brightens dark pictures",
+    ),
+    Architecture(
+        "SeemoRe",
+        ("body.0.local_block.block.moe_layer.experts.0.conv_1.weight", "conv_1.weight", "upsampler.0.weight"),
+        "conv_1.weight",
+        scale=direct("upsampler.0.weight", "conv_1.weight"),
+    ),
+    Architecture(
+        "MoSR",
+        ("gblocks.1.fc1.weight", "gblocks.0.weight", "gblocks.1.conv.weight"),
+        "gblocks.0.weight",
+        scale=_mosr,
+    ),
+    Architecture(
+        "MoESR",
+        ("blocks.0.blocks.0.conv.dwconv_hw.weight", "in_to_dim.weight", "upscale.MetaUpsample"),
+        "in_to_dim.weight",
+        scale=_unsaid,
+    ),
+    Architecture(
+        "RCAN",
+        ("body.0.body.0.body.3.conv_du.0.weight", "head.*.weight", "tail.1.weight"),
+        "head.*.weight",
+        "tail.1.weight",
+        _rcan,
+    ),
+    Architecture(
+        "FDAT",
+        ("groups.0.blocks.0.inter.cg.1.weight", "groups.0.blocks.0.attn.bias", "upsampler.MetaUpsample"),
+        "conv_first.*weight",
+        scale=_unsaid,
+    ),
+    Architecture(
+        "AuraSR",
+        ("mid_attn.layers.0.0.to_out.weight", "mid_block2.block1.proj.weights", "final_to_rgb.weight"),
+        "init_conv.weight",
+        "final_to_rgb.weight",
+        _aura,
+    ),
+    Architecture(
+        "DDColor",
+        ("refine_net.0.0.weight_orig", "encoder.arch.downsample_layers.0.0.weight"),
+        "encoder.arch.downsample_layers.0.0.weight",
+        restores="gives colours to grey pictures",
+    ),
+    Architecture(
+        "AdaCode",
+        ("weight_predictor.blocks.0.swin_blks.0.residual_group.blocks.0.norm1.weight", "out_conv.weight"),
+        "multiscale_encoder.in_conv.weight",
+        "out_conv.weight",
+        _codebook,
+    ),
+    Architecture(
+        "FeMaSR",
+        ("after_quant_group.0.conv.weight", "multiscale_encoder.in_conv.weight", "out_conv.weight"),
+        "multiscale_encoder.in_conv.weight",
+        "out_conv.weight",
+        _codebook,
+        lacks=("weight_predictor.blocks.0.swin_blks.0.residual_group.blocks.0.norm1.weight",),
+    ),
+    Architecture(
+        "Restormer",
+        (
+            "encoder_level1.0.attn.qkv_dwconv.weight",
+            "patch_embed.proj.weight",
+            "latent.0.attn.temperature",
+            "output.weight",
+        ),
+        "patch_embed.proj.weight",
+        "output.weight",
+        lacks=("latent.0.ffn.qkv.weight", "encoder_level1.0.ffn.fft"),
+    ),
+    Architecture(
+        "MPRNet",
+        ("stage1_encoder.encoder_level1.0.CA.conv_du.0.weight", "shallow_feat1.0.weight", "sam12.conv1.weight"),
+        "shallow_feat1.0.weight",
+        "tail.weight",
+    ),
+    Architecture(
+        "MIRNet2",
+        ("body.0.body.0.dau_top.gcnet.conv_mask.weight", "conv_in.weight", "conv_out.weight"),
+        "conv_in.weight",
+        "conv_out.weight",
+    ),
 )
+
+
+def _families() -> Iterator[Family]:
+    for architecture in ARCHITECTURES:
+        yield Family(
+            "spandrel_image_to_image",
+            "any",
+            f"an image-to-image network of the architecture {architecture.name}",
+            marks=(every(*architecture.has, called="its telling layer"),),
+            rules=(
+                *architecture.rules,
+                *([lacks(*architecture.lacks, called="what another architecture has")] if architecture.lacks else []),
+                tells(lambda weights, each=architecture: describe(each, weights)),  # type: ignore[misc]
+            ),
+            under=architecture.under,
+        )
+
+
+FAMILIES: tuple[Family, ...] = tuple(_families())
