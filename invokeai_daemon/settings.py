@@ -68,6 +68,7 @@ class ImportSettings(Table):
 class InstallSettings(Table):
     """How models are fetched."""
 
+    drops: bool = Field(True, description="fetch what .url, .webloc, .txt and .toml files in autoimport/ ask for")
     tokens: dict[str, str] = Field(default_factory=dict, description="host -> token that is sent to it")
     hub_endpoint: str = Field("", description="another Hugging Face hub; empty is the public one")
     retries: int = Field(5, ge=0, description="tries of a broken download, which goes on where it stopped")

@@ -8,6 +8,7 @@ import click
 
 from invokeai_daemon.cli.schema import write_schema
 from invokeai_daemon.files import write_atomically
+from invokeai_daemon.models.install.starters import write_starters
 from invokeai_daemon.root import Root
 
 SETTINGS_TEXT = """\
@@ -34,8 +35,9 @@ def init(directory: Path) -> None:
 
 
 def make_root(root: Root) -> None:
-    """Make the folders, the settings file with its defaults as comments, and the schema of a job."""
+    """Make the folders, the settings file with its defaults as comments, the schema of a job, the starters."""
     root.make()
     if not root.settings_file.exists():
         write_atomically(root.settings_file, SETTINGS_TEXT)
     write_schema(root.configs / "job.schema.json")
+    write_starters(root)

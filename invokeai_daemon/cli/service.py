@@ -95,8 +95,8 @@ def unit_for(root: Root, system: bool, account: str | None) -> str:
         account=(account or os.environ.get("SUDO_USER") or getpass.getuser()) if system else None,
         watchdog_seconds=settings.service.watchdog_seconds,
         stop_seconds=settings.service.stop_seconds,
-        # A hook may want to send mail or call a web address; the daemon itself needs no network.
-        network=bool(settings.notify.hook),
+        # A hook may want to send mail or call a web address, a drop may name a model to fetch; nothing else does.
+        network=settings.install.drops or bool(settings.notify.hook),
     ).text()
 
 

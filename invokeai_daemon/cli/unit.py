@@ -55,6 +55,11 @@ IPAddressDeny=any
 RestrictAddressFamilies=AF_UNIX
 """
 
+#: For hooks and downloads: the web, and how the system looks names up.
+NETWORK = """\
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+"""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -108,7 +113,7 @@ UMask=0002
     def _walls(self) -> str:
         if self.account is None:
             return WALLS
-        return WALLS + SYSTEM_WALLS + self._homes() + ("" if self.network else NO_NETWORK)
+        return WALLS + SYSTEM_WALLS + self._homes() + (NETWORK if self.network else NO_NETWORK)
 
     def _homes(self) -> str:
         """Homes are out of sight, unless the root or the program lives in one."""

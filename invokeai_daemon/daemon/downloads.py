@@ -108,6 +108,8 @@ class Downloads:
 
     def scan(self, now: float) -> None:
         """Look at all of autoimport/ for requests."""
+        if not self.settings.install.drops:
+            return
         found: set[Path] = set()
         for listing in self._tree.walk(self.root.autoimport, lambda folder: None):
             for name in listing.names:
@@ -124,7 +126,7 @@ class Downloads:
 
     def look(self, path: Path, sealed: bool, now: float) -> None:
         """Something happened to a path below autoimport/."""
-        if not path.name.lower().endswith(SUFFIXES) or is_ignored(path.name):
+        if not (self.settings.install.drops and path.name.lower().endswith(SUFFIXES)) or is_ignored(path.name):
             return
         if not os.path.lexists(path):
             self._forget(path)

@@ -23,6 +23,7 @@ def test_init_makes_a_root_with_settings_and_schema(program: Program, tmp_path: 
     assert looks_like_root(root.path)
     assert load_settings(root.settings_file, {}) == Settings()
     assert "prompt" in json.loads((root.configs / "job.schema.json").read_text())["properties"]
+    assert (root.configs / "INITIAL_MODELS.yaml").read_text().count("repo_id:") > 14
 
 
 def test_init_leaves_what_is_there(program: Program, root: Root) -> None:

@@ -79,9 +79,13 @@ def test_a_home_is_out_of_sight_unless_the_root_or_the_program_lives_there() -> 
         assert "ProtectHome=read-only\n" in unit(account="painter", **path)
 
 
-def test_the_network_is_cut_unless_a_hook_may_want_it(root: Root) -> None:
+def test_the_network_is_cut_when_nothing_is_fetched_and_no_hook_may_want_it(root: Root) -> None:
+    open_unit = service.unit_for(root, system=True, account=None)
+    assert "PrivateNetwork" not in open_unit
+    assert "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n" in open_unit
+    root.settings_file.write_text("[install]\ndrops = false\n")
     assert "PrivateNetwork=yes" in service.unit_for(root, system=True, account=None)
-    root.settings_file.write_text('[notify]\nhook = "/usr/local/bin/tell"\n')
+    root.settings_file.write_text('[install]\ndrops = false\n[notify]\nhook = "/usr/local/bin/tell"\n')
     assert "PrivateNetwork" not in service.unit_for(root, system=True, account=None)
 
 
