@@ -1,0 +1,76 @@
+"""One order to a confined importer ends in one event, whatever becomes of the child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from invokeai_daemon.root import Root
+from invokeai_daemon.workers.ask import Importer, ask_importer, verdict_of
+from tests.models.build import call, dictionary, pickle_of, text, torch_entries, write_safetensors, write_zip
+from tests.models.convert import small
+
+
+def test_the_answer_says_what_the_file_is(root: Root) -> None:
+    path = small.write(root.autoimport / "main/cat.safetensors")
+    verdict = verdict_of(ask_importer({"order": "identify", "path": str(path)}))
+    assert (verdict.state, verdict.identity.type, verdict.identity.base) == ("ok", "main", "sd-1")
+    assert isinstance(verdict.identity.evidence, tuple) and verdict.identity.evidence
+
+
+def test_an_import_is_followed_to_its_end(root: Root) -> None:
+    path = small.write(root.autoimport / "main/cat.safetensors")
+    event = ask_importer({"order": "import", "path": str(path), "root": str(root.path)})
+    assert event["event"] == "imported", event
+    assert Path(event["entry"]["path"]).is_relative_to(root.models)
+
+
+def test_one_importer_takes_many_orders_and_outlives_bad_files(tmp_path: Path) -> None:
+    evil = pickle_of(dictionary({"w": call("posix.mkdir", text(str(tmp_path / "canary")))}))
+    paths = [
+        write_zip(tmp_path / "evil.ckpt", torch_entries(evil, {})),
+        write_safetensors(tmp_path / "strange.safetensors", {"w": (2,)}),
+        tmp_path / "gone.safetensors",
+        tmp_path / "name\nwith\x1b[31m.safetensors",
+    ]
+    with Importer() as importer:
+        events = [importer.ask({"order": "identify", "path": str(path)}) for path in paths]
+    assert [event["state"] for event in events] == ["rejected", "unknown", "rejected", "rejected"]
+    assert "posix.mkdir" in events[0]["reason"]
+    assert all(event["reason"].isprintable() for event in events)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_child_that_dies_is_a_verdict_and_is_replaced(tmp_path: Path) -> None:
+    path = write_safetensors(tmp_path / "x.safetensors", {"w": (2,)})
+    with Importer() as importer:
+        importer.ask({"order": "identify", "path": str(path)})
+        assert importer._child is not None
+        os.kill(importer._child.pid, signal.SIGKILL)
+        event = importer.ask({"order": "identify", "path": str(path)})
+        assert event["state"] == "rejected"
+        assert "The importer died over it: killed by SIGKILL" in event["reason"]
+        assert importer.ask({"order": "identify", "path": str(path)})["state"] == "unknown"
+
+
+def test_an_answer_that_does_not_come_in_time_is_a_verdict(tmp_path: Path) -> None:
+    path = write_safetensors(tmp_path / "x.safetensors", {"w": (2,)})
+    start = time.monotonic()
+    event = ask_importer({"order": "identify", "path": str(path)}, timeout=0.01)
+    assert event["reason"] == f"{path}: Looking at it took longer than 0 s."
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.skipif(os.uname().sysname != "Linux", reason="Landlock is Linux's")
+def test_an_importer_that_only_looks_can_write_nothing(root: Root) -> None:
+    path = small.write(root.autoimport / "main/cat.safetensors")
+    with Importer() as importer:
+        event = importer.ask({"order": "import", "path": str(path), "root": str(root.path)})
+    if event["event"] == "imported":
+        pytest.skip("no Landlock here")
+    assert "Permission denied" in event["reason"]
+    assert not list(root.models.rglob("*.safetensors"))
