@@ -9,24 +9,23 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from invokeai_daemon.errors import AmbiguousModel, DiskFull, ModelError, UnknownModel
+from invokeai_daemon.errors import AmbiguousModel, DiskFull, IncompleteModel, ModelError, UnknownModel
 from invokeai_daemon.models.companions import Companions, companions_of
 from invokeai_daemon.models.contents import fingerprint
-from invokeai_daemon.models.convert import convert_model, read_marker
-from invokeai_daemon.models.convert.families import is_convertible
-from invokeai_daemon.models.convert.options import ConvertOptions
+from invokeai_daemon.models.convert import ConvertOptions, convert_model, is_convertible, read_marker
 from invokeai_daemon.models.header import Header, read_header
-from invokeai_daemon.models.identify import NOTHING, UnusableModel, identify
+from invokeai_daemon.models.identify import NOTHING, UnusableModel, identify, judge
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.models.units import hub_name
 from invokeai_daemon.root import Root
+from invokeai_daemon.workers import parts
 from invokeai_daemon.workers.confine import order_limits
 from invokeai_daemon.workers.protocol import Message
 
@@ -81,6 +80,8 @@ class Import:
             return self._verdict("unknown", str(error), error.nearest)
         except AmbiguousModel as error:
             return self._verdict("unknown", str(error), tuple((name, "it fits as well") for name in error.candidates))
+        except IncompleteModel as error:
+            return self._verdict("unusable" if error.parts else "rejected", str(error))
         except ModelError as error:
             return self._verdict("rejected", str(error))
         except DiskFull as error:
@@ -100,15 +101,22 @@ class Import:
         sidecar = read_sidecar(self.path)
         header = None if self.path.is_dir() else read_header(self.path)
         self.notes = header.notes if header else ()
-        self.identity = identify(header or self.path, sidecar, self._hint())
         if self.root is None:
-            return self._verdict("ok", "")
+            verdict = judge(header or self.path, sidecar)
+            self.identity = verdict.identity
+            return self._verdict(verdict.state, verdict.reason, verdict.nearest)
+        self.identity = identify(header or self.path, sidecar, self._hint())
         beside = companions_of(self.path)
+        found = parts.met(self.identity, self.root)
+        vae = self._vae(beside)
+        missing = [need.why for need in self.identity.needs if need not in found and not (vae and need.type == "vae")]
+        if missing:
+            return self._verdict("unusable", f"{self.path}: {'; '.join(missing)}.")
         if header is not None and is_convertible(header, self.identity):
-            return self._converted(header, sidecar, beside, self.root)
-        if self.identity.needs:
-            return self._verdict("unusable", " ".join(need.why for need in self.identity.needs))
-        return self._imported(sidecar, beside, self.path, self.identity.format, "", [])
+            options = self._options(beside, parts.components(self.identity, found))
+            return self._converted(header, sidecar, beside, self.root, options)
+        notes = header.notes if header is not None else ()
+        return self._imported(sidecar, beside, self.path, self.identity.format, "", notes)
 
     def _longest_file(self) -> int:
         """Bytes of the longest file that converting it can need: a wider dtype, parts of other files."""
@@ -123,22 +131,33 @@ class Import:
             return None
         return HINTS.get(self.path.relative_to(self.root.autoimport).parts[0])
 
-    def _converted(self, header: Header, sidecar: Sidecar, beside: Companions, root: Root) -> Message:
-        vae = self.wishes.get("vae")
-        options = ConvertOptions(
+    def _options(self, beside: Companions, found: dict[str, Path]) -> ConvertOptions:
+        return ConvertOptions(
             use_ema=bool(self.wishes.get("use_ema")),
             dtype=self.wishes.get("dtype", "keep"),
-            vae=Path(vae) if vae else beside.vae,
+            vae=self._vae(beside),
             config=beside.yaml,
+            parts=found,
         )
+
+    def _vae(self, beside: Companions) -> Path | None:
+        """The VAE that is to replace the model's own: one that was asked for, else its companion."""
+        wanted = self.wishes.get("vae")
+        return Path(wanted) if wanted else beside.vae
+
+    def _converted(
+        self, header: Header, sidecar: Sidecar, beside: Companions, root: Root, options: ConvertOptions
+    ) -> Message:
         progress = _Paced(self.path, self.emit)
         name = self._name(sidecar)
         folder = convert_model(header, self.identity, root, name, progress, verify=self.verify, options=options)
         marker = read_marker(folder) or {}
+        # A companion may have told what the file does not.
+        self.identity = replace(self.identity, prediction_type=marker["identity"]["prediction_type"])
         return self._imported(sidecar, beside, folder, "diffusers", marker["hash"], marker["notes"])
 
     def _imported(
-        self, sidecar: Sidecar, beside: Companions, path: Path, form: str, digest: str, notes: list[str]
+        self, sidecar: Sidecar, beside: Companions, path: Path, form: str, digest: str, notes: Iterable[str]
     ) -> Message:
         entry = Entry(
             name=self._name(sidecar),

@@ -131,13 +131,19 @@ def test_importing_again_gives_the_same_folder(importer: Importer, dropped: Path
     assert importer.import_(dropped)["entry"] == importer.import_(dropped)["entry"]
 
 
-def test_a_model_that_lacks_its_vae_is_rejected_as_recognised_but_incomplete(importer: Importer, root: Root) -> None:
+def test_a_model_that_lacks_its_vae_is_known_but_unusable_until_one_lies_beside_it(
+    importer: Importer, root: Root
+) -> None:
     path = small.write(root.autoimport / "main/cat.safetensors", small.tensors_of((small.UNET, small.CLIP)))
     verdict = importer.import_(path)
-    assert (verdict["event"], verdict["state"]) == ("verdict", "rejected")
-    assert "recognised but incomplete: no vae" in verdict["reason"]
+    assert (verdict["event"], verdict["state"]) == ("verdict", "unusable")
+    assert "its VAE is not in the file; drop vae-ft-mse" in verdict["reason"]
     assert verdict["identity"]["base"] == "sd-1"
     assert verdict["temporary"] is False
+    small.write(path.with_suffix(".vae.safetensors"), small.tensors_of((small.VAE,)))
+    event = importer.import_(path)
+    assert event["event"] == "imported", event
+    assert Path(event["entry"]["path"], "vae/diffusion_pytorch_model.safetensors").is_file()
 
 
 class Evil:
