@@ -6,9 +6,10 @@ Called by the readers beside it; the rest of the program gets these names from `
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 #: A file with more tensors is no model of ours: SDXL with every layer factorised has some 12,000.
 MAX_TENSORS = 20_000
@@ -28,9 +29,8 @@ BITS = {
 }
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """Where a tensor lies in its file and what it is."""
+class TensorInfo(NamedTuple):
+    """Where a tensor lies in its file and what it is. A tuple, since a folder of LoRAs has millions of them."""
 
     #: Safetensors name: F16, BF16, F32, I64, …; in a GGUF file also its names: Q8_0, Q4_K, …
     dtype: str
@@ -43,7 +43,7 @@ class TensorInfo:
     reason: str = ""
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]
         """Number of elements."""
         return math.prod(self.shape)
 
@@ -87,6 +87,16 @@ def unfit_name(name: str) -> str:
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         return "is a path that leads out of its folder"
     return ""
+
+
+def first_unfit(names: Iterable[str]) -> str:
+    """The first of many names that is unfit; empty when none is, which is looked for in all of them at once."""
+    names = list(names)
+    joined = "".join(names)
+    is_suspicious = "/" in joined or ".." in joined or max(map(len, names), default=0) > MAX_NAME
+    if joined.isprintable() and not is_suspicious:
+        return ""
+    return next((name for name in names if unfit_name(name)), "")
 
 
 def shown(name: str) -> str:

@@ -7,9 +7,8 @@ its last byte without hole or overlap. What would make the JSON grow in memory i
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from invokeai_daemon.models.formats.base import (
     MAX_TENSORS,
     Header,
     TensorInfo,
+    first_unfit,
     shown,
     unfit_name,
 )
@@ -40,6 +40,8 @@ def read_safetensors(path: Path, descriptor: int, size: int) -> Header:
         raise _broken(path, "its metadata are not texts")
     if len(content) > MAX_TENSORS:
         raise _broken(path, f"it has {len(content):,} tensors; at most {MAX_TENSORS:,} are read")
+    if name := first_unfit(content):
+        raise _broken(path, f"the name {shown(name)} {unfit_name(name)}")
     tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in content.items()}
     _check_layout(path, tensors, 8 + length, size)
     return Header(path, "safetensors", size, tensors, metadata)
@@ -62,12 +64,30 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
         if (count := raw.count(sign)) > most:
             raise _broken(path, f"its header has {count:,} times {sign.decode()!r}, more than any model needs")
     try:
-        content = json.loads(raw, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        content = json.loads(raw, parse_constant=_no_constant)
+        if not _has_every_key(raw, content):
+            content = json.loads(raw, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"its header is not proper JSON ({str(error)[:200]})") from error
     if not isinstance(content, dict):
         raise _broken(path, "its header is not a JSON object")
     return content
+
+
+def _has_every_key(raw: bytes, content: Any) -> bool:
+    """Whether no key was lost because it stood there twice: as many colons as the keys and texts account for.
+
+    False also where that cannot be told; then a parser that looks at each pair must, which takes twice the time.
+    """
+    if not isinstance(content, dict) or b"\\u003" in raw:
+        return False
+    metadata = content.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        return False
+    entries = len(content) - ("__metadata__" in content)
+    texts = (*content, *metadata, *metadata.values())
+    colons = len(content) + 3 * entries + len(metadata) + "".join(texts).count(":")
+    return raw.count(b":") == colons
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,16 +107,18 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         bits = BITS[dtype]
-        numbers = [*shape, begin, end]
     except (TypeError, KeyError, ValueError):
         raise _broken(path, f"the entry of {shown(name)} is not as the format wants it") from None
-    if not isinstance(shape, list) or not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
+    if type(begin) is not int or type(end) is not int or type(shape) is not list or not 0 <= begin <= end < 2**62:
         raise _broken(path, f"the entry of {shown(name)} has numbers that cannot be")
-    if len(shape) > MAX_DIMENSIONS or max(shape, default=0) > MAX_SIDE:
-        raise _broken(path, f"the shape of {shown(name)} cannot be")
-    if wrong := unfit_name(name):
-        raise _broken(path, f"the name {shown(name)} {wrong}")
-    if math.prod(shape) * bits != (end - begin) * 8:
+    count = 1
+    for side in shape:
+        if type(side) is not int or side < 0:
+            raise _broken(path, f"the entry of {shown(name)} has numbers that cannot be")
+        if side > MAX_SIDE or len(shape) > MAX_DIMENSIONS:
+            raise _broken(path, f"the shape of {shown(name)} cannot be")
+        count *= side
+    if count * bits != (end - begin) * 8:
         raise _broken(path, f"{shown(name)} has shape {shape} of {dtype} but {end - begin:,} bytes")
     return TensorInfo(dtype, tuple(shape), data_start + begin, end - begin)
 
@@ -104,7 +126,10 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
 def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], start: int, size: int) -> None:
     """The tensors fill the file from the header to its end, in one row without hole or overlap."""
     at = start
-    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].file_offset, item[1].nbytes)):
+    # Mostly they stand in this order; then they need not be sorted.
+    if not _follow_each_other(tensors.values(), start):
+        tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].file_offset, item[1].nbytes)))
+    for name, tensor in tensors.items():
         if tensor.file_offset != at:
             what = "overlaps another" if tensor.file_offset < at else "leaves a hole before it"
             raise _broken(path, f"the tensor {shown(name)} {what}")
@@ -116,6 +141,14 @@ def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], start: int, siz
         )
     if at < size:
         raise _broken(path, f"{size - at:,} bytes follow its last tensor")
+
+
+def _follow_each_other(tensors: Iterable[TensorInfo], at: int) -> bool:
+    for tensor in tensors:
+        if tensor.file_offset != at:
+            return False
+        at += tensor.nbytes
+    return True
 
 
 def _broken(path: Path, why: str) -> UnreadableModel:
