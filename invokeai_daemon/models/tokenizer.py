@@ -20,8 +20,10 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77
 
 
-def write_clip_tokenizer(folder: Path) -> None:
+def write_clip_tokenizer(folder: Path, padding: str = END) -> None:
     """Make `folder` a tokenizer that transformers' CLIPTokenizer loads offline; it is not synced to disk.
+
+    `padding` fills prompts up: OpenAI's models know their own end mark there, open_clip's the exclamation mark.
 
     Raises DaemonError when open_clip is not installed.
     """
@@ -34,7 +36,7 @@ def write_clip_tokenizer(folder: Path) -> None:
         "errors": "replace",
         "bos_token": START,
         "eos_token": END,
-        "pad_token": END,
+        "pad_token": padding,
         "unk_token": END,
     }
     marks = {name: settings[name] for name in ("bos_token", "eos_token", "pad_token", "unk_token")}

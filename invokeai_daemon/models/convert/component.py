@@ -99,7 +99,7 @@ def _from_folder(component: Component, folder: Path) -> Planned:
 def _layout(layouts: Sequence[Layout], header: Header) -> Layout:
     """The layout that the file has; of damaged files the one whose prefix they have."""
     for layout in layouts:
-        if any(name.startswith(layout.stem) for name in header.tensors):
+        if layout.fits(header.tensors):
             return layout
     return next((one for one in layouts if one.prefix and _below(one.prefix, header.tensors)), layouts[0])
 

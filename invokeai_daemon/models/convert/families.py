@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from invokeai_daemon.models.convert.alone import CONTROLNETS, VAES
 from invokeai_daemon.models.convert.family import Family
-from invokeai_daemon.models.convert.sd import SD1
+from invokeai_daemon.models.convert.sd import SD1, SD2
+from invokeai_daemon.models.convert.sdxl import REFINER, SDXL
 from invokeai_daemon.models.header import Header
 from invokeai_daemon.models.identity import Identity
 
-FAMILIES: tuple[Family, ...] = (SD1,)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, *VAES, *CONTROLNETS)
 
 
 def family_of(identity: Identity) -> Family | None:
@@ -23,5 +25,5 @@ def is_convertible(header: Header, identity: Identity) -> bool:
     family = family_of(identity)
     if family is None:
         return False
-    stems = tuple(layout.stem for part in family.of_variant(identity.variant) for layout in part.layouts)
-    return any(name.startswith(stems) for name in header.tensors)
+    components = family.of_variant(identity.variant)
+    return any(layout.fits(header.tensors) for component in components for layout in component.layouts)

@@ -6,7 +6,7 @@ The families themselves are tables in modules of their own, which `families` gat
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,23 @@ class Layout:
 
     prefix: str
     part: type[Part]
+    #: Files with names that begin so after the prefix are something else.
+    unless: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
         """How the names of some of its tensors begin."""
         return self.prefix + self.part.signature
+
+    def fits(self, names: Iterable[str]) -> bool:
+        """Whether a file with these names has the part in this layout."""
+        others = tuple(self.prefix + other for other in self.unless)
+        found = False
+        for name in names:
+            if others and name.startswith(others):
+                return False
+            found = found or name.startswith(self.stem)
+        return found
 
 
 def _nothing(identity: Identity, header: Header) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from invokeai_daemon.errors import IncompleteModel, ModelError
 from invokeai_daemon.models.convert.component import Planned, examine, some, tensors_text
 from invokeai_daemon.models.convert.conversion import Conversion, WeightFile
 from invokeai_daemon.models.convert.families import family_of
-from invokeai_daemon.models.convert.family import ABSENT, Family, diffusers_version
+from invokeai_daemon.models.convert.family import ABSENT, Family, Loader, diffusers_version
 from invokeai_daemon.models.convert.options import ConvertOptions
 from invokeai_daemon.models.convert.original import Original, contradictions, read_original, settled, told
 from invokeai_daemon.models.header import Header
@@ -76,12 +76,13 @@ def _configs(
     family: Family, identity: Identity, header: Header, parts: Sequence[Planned], original: Original
 ) -> dict[str, Mapping[str, Any]]:
     configs: dict[str, Mapping[str, Any]] = {}
-    if family.pipelines:
-        configs["model_index.json"] = _model_index(family, identity, parts)
+    loaders = {part.component.name: part.component.loader if part.is_there else ABSENT for part in parts}
     if family.scheduler is not None:
-        scheduler = dict(family.scheduler(identity, header))
-        name = scheduler.pop("_class_name")
-        configs["scheduler/scheduler_config.json"] = _stamped({"_class_name": name, **scheduler})
+        scheduler = family.scheduler(identity, header)
+        loaders["scheduler"] = ("diffusers", scheduler["_class_name"])
+        configs["scheduler/scheduler_config.json"] = _stamped(scheduler)
+    if family.pipelines:
+        configs["model_index.json"] = _model_index(family, identity, loaders)
     for part in parts:
         if part.part is not None:
             config = {**part.part.config(), **part.component.settings(identity, header)}
@@ -91,14 +92,12 @@ def _configs(
     return configs
 
 
-def _model_index(family: Family, identity: Identity, parts: Sequence[Planned]) -> dict[str, Any]:
-    components = {part.component.name: list(part.component.loader if part.is_there else ABSENT) for part in parts}
-    others = {name: list(loader) for name, loader in family.others.items()}
+def _model_index(family: Family, identity: Identity, loaders: Mapping[str, Loader]) -> dict[str, Any]:
     variant = identity.variant or "normal"
     return {
         "_class_name": family.pipelines[variant],
         "_diffusers_version": diffusers_version(),
-        **dict(sorted((others | components).items())),
+        **{name: list(loader) for name, loader in sorted({**family.others, **loaders}.items())},
         **family.words.get("", {}),
         **family.words.get(variant, {}),
     }

@@ -1,11 +1,13 @@
-"""Stable Diffusion 1: which parts such a checkpoint has and under which names."""
+"""Stable Diffusion 1 and 2: which parts such checkpoints have, under which names, and what no tensor tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from invokeai_daemon.models.convert.clip import Clip
+from invokeai_daemon.models.convert.clip import Clip, OpenClip
 from invokeai_daemon.models.convert.family import (
     ABSENT,
     DIFFUSERS_WEIGHTS,
@@ -14,6 +16,7 @@ from invokeai_daemon.models.convert.family import (
     Family,
     Layout,
 )
+from invokeai_daemon.models.convert.schedulers import ddim, pndm
 from invokeai_daemon.models.convert.unet import UNet
 from invokeai_daemon.models.convert.vae import DiffusersVae, Vae
 from invokeai_daemon.models.header import Header
@@ -51,28 +54,13 @@ UNUSED = {
     "first_stage_model.loss.": "the VAE's discriminator",
     "first_stage_model.model_ema.": "an averaged copy of the VAE",
 }
-#: The noise that all of them were trained with.
-NOISE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "trained_betas": None,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "clip_sample": False,
+OTHERS = {
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "safety_checker": ABSENT,
+    "feature_extractor": ABSENT,
+    "image_encoder": ABSENT,
 }
-
-
-def pndm(identity: Identity, header: Header) -> Mapping[str, Any]:
-    return {
-        "_class_name": "PNDMScheduler",
-        **NOISE,
-        "skip_prk_steps": True,
-        "prediction_type": identity.prediction_type or "epsilon",
-    }
-
+WORDS: Mapping[str, Mapping[str, Any]] = {"": {"requires_safety_checker": False}}
 
 SD1 = Family(
     base="sd-1",
@@ -81,16 +69,42 @@ SD1 = Family(
     pipelines={
         "normal": "StableDiffusionPipeline",
         "inpaint": "StableDiffusionInpaintPipeline",
+        "edit": "StableDiffusionInstructPix2PixPipeline",
     },
-    others={
-        "scheduler": ("diffusers", "PNDMScheduler"),
-        "tokenizer": ("transformers", "CLIPTokenizer"),
-        "safety_checker": ABSENT,
-        "feature_extractor": ABSENT,
-        "image_encoder": ABSENT,
-    },
-    words={"": {"requires_safety_checker": False}},
+    others=OTHERS,
+    words=WORDS,
     scheduler=pndm,
     writers={"tokenizer": write_clip_tokenizer},
+    unused=UNUSED,
+)
+
+
+def _unet_of_sd_2(identity: Identity, header: Header) -> Mapping[str, Any]:
+    """What predicts v was trained on 768 pixels, and overflows in half precision unless its attention is upcast."""
+    is_large = identity.prediction_type == "v_prediction"
+    return {"sample_size": 96 if is_large else 64, **({"upcast_attention": True} if is_large else {})}
+
+
+def _vae_of_sd_2(identity: Identity, header: Header) -> Mapping[str, Any]:
+    return {"sample_size": 768 if identity.prediction_type == "v_prediction" else 512}
+
+
+SD2 = Family(
+    base="sd-2",
+    type="main",
+    components=(
+        replace(UNET, settings=_unet_of_sd_2),
+        replace(VAE, settings=_vae_of_sd_2),
+        replace(CLIP, layouts=(Layout("cond_stage_model.model.", OpenClip), *CLIP.layouts)),
+    ),
+    pipelines={
+        "normal": "StableDiffusionPipeline",
+        "inpaint": "StableDiffusionInpaintPipeline",
+        "depth": "StableDiffusionDepth2ImgPipeline",
+    },
+    others=OTHERS,
+    words=WORDS,
+    scheduler=ddim,
+    writers={"tokenizer": partial(write_clip_tokenizer, padding="!")},
     unused=UNUSED,
 )

@@ -124,8 +124,8 @@ def test_averaged_copies_and_strangers_are_left_out_with_a_note(tmp_path: Path) 
 
 
 def test_a_kind_without_a_conversion_is_said_to_have_none(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no conversion of a sdxl main model"):
-        plan_conversion(small.header(tmp_path / "cat.safetensors"), replace(SD1, base="sdxl"))
+    with pytest.raises(ModelError, match="no conversion of a cogview4 main model"):
+        plan_conversion(small.header(tmp_path / "cat.safetensors"), replace(SD1, base="cogview4"))
 
 
 @pytest.mark.parametrize(
