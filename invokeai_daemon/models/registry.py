@@ -189,8 +189,19 @@ class Registry:
 
     def moved(self, source: Path | str, target: Path | str) -> str | None:
         """A source has another path now; returns the name of its entry, None when there is none."""
+        return self.moved_many([(source, target)])[0]
+
+    def moved_many(self, moves: Iterable[tuple[Path | str, Path | str]]) -> list[str | None]:
+        """The same for pairs of an old and a new path, with one write."""
         with self._changing() as change:
-            return change.moved(absolute(source), absolute(target))
+            return [change.moved(absolute(source), absolute(target)) for source, target in moves]
+
+    def reidentified(self, name: str, found: Mapping[str, Any]) -> Entry:
+        """Write what a new look at a model found; what the user corrected by hand stays. Raises ModelMissing."""
+        with self._changing() as change:
+            self._require([name], change)
+            change.reidentify(name, found)
+        return self._checked(self._contents.entries[name])
 
     def remove(self, name: str) -> Entry:
         """Take an entry out of the file; its files stay. Raises ModelMissing, or ModelError when the file is broken."""

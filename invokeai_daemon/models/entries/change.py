@@ -15,7 +15,13 @@ from typing import Any
 from invokeai_daemon.models.companions import companions_of
 from invokeai_daemon.models.entries.contents import Contents, absolute, is_in_place, origin, sources_of
 from invokeai_daemon.models.entries.entry import Entry
-from invokeai_daemon.models.entries.memory import Memory, fingerprint_of, is_as_derived, with_users_words
+from invokeai_daemon.models.entries.memory import (
+    Memory,
+    fingerprint_of,
+    is_as_derived,
+    users_identity,
+    with_users_words,
+)
 from invokeai_daemon.models.entries.sheet import Sheet
 from invokeai_daemon.models.entries.stanza import KEYS, NOT_MODELS, values_of
 
@@ -67,6 +73,12 @@ class Change:
         if derived:
             self.memory.derive(origin(entry), dict(changes))
         return self._merged(entry) if "hash" in changes else name
+
+    def reidentify(self, name: str, found: Mapping[str, Any]) -> None:
+        """What a new look at the source found, but for what the user corrected by hand."""
+        entry = self.contents.entries[name]
+        corrected = users_identity(entry, self.memory.note(origin(entry)))
+        self.update(name, {key: value for key, value in found.items() if key not in corrected}, derived=True)
 
     def rename(self, name: str, wanted: str) -> str:
         """Give an entry another name, made fit for one and numbered when taken."""

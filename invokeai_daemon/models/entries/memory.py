@@ -87,7 +87,9 @@ class Memory:
 
     def derive(self, source: str, words: Note) -> None:
         """Words that the daemon found out later."""
-        self._put(source, {**self._notes.get(source, {}), **{key: _as_json(value) for key, value in words.items()}})
+        said = {key: _as_json(value) for key, value in words.items() if key in (*WORDS, *IDENTITY, "default_settings")}
+        if said:
+            self._put(source, {**self._notes.get(source, {}), **said})
 
     def move(self, source: str, target: str) -> None:
         """A source has another path now."""
@@ -145,13 +147,19 @@ def with_users_words(entry: Entry, old: Entry, note: Note | None) -> Entry:
         is_users = _as_json(said) != note.get(key, _as_json(_EMPTY[key])) if note else said not in (None, "", ())
         if is_users:
             kept[key] = said
-    if note and "name" in note:
-        said_of_it = {key: getattr(old, key) for key in IDENTITY}
-        kept |= {key: said for key, said in said_of_it.items() if said not in (None, "unknown", note.get(key))}
+    kept |= users_identity(old, note)
     return replace(entry, **kept, default=old.default, default_settings=_settings(entry, old, note))
 
 
 _EMPTY = {key: getattr(Entry("", ""), key) for key in WORDS}
+
+
+def users_identity(old: Entry, note: Note | None) -> dict[str, Any]:
+    """What the user corrected of what a model was found to be."""
+    if not note or "name" not in note:
+        return {}
+    said = {key: getattr(old, key) for key in IDENTITY}
+    return {key: value for key, value in said.items() if value not in (None, "unknown", note.get(key))}
 
 
 def _settings(entry: Entry, old: Entry, note: Note | None) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from invokeai_daemon.models.stanzas import Stanza
 NOT_MODELS = {"__metadata__"}
 #: InvokeAI 3 named stanzas base/type/name.
 _KEY_OF_3 = re.compile(r"(any|sd-1|sd-2|sdxl|sdxl-refiner)/(\w+)/(.+)")
+#: Files that only the confined importer looks into.
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 #: Keys whose few values many entries share.
@@ -143,6 +145,11 @@ def seen(entry: Entry) -> Entry:
     """An older entry with what its folder shows."""
     from invokeai_daemon.models.identify import judge
 
+    if any(path.suffix.lower() in _PICKLES for path in Path(entry.path).rglob("*")):
+        hint = f"to have it looked at: invokeai-daemon models reidentify {entry.name}"
+        return replace(
+            entry, status="unknown", reason=f"an entry of an older InvokeAI with pickles in its folder; {hint}"
+        )
     verdict = judge(Path(entry.path))
     known = verdict.identity
     return replace(
