@@ -20,6 +20,11 @@ from invokeai_daemon.models.header import Header, TensorInfo, read_header
 
 #: Names listed in a message before it says "and 12 more".
 SHOWN = 3
+#: What goes along with the words of a tokenizer.
+TEXTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+#: What is taken of another model's folder, by the end of the name; a tokenizer has one of the second.
+COPIED = (".safetensors", ".json", ".model", ".txt")
+TOKENIZERS = frozenset({"tokenizer.json", "spiece.model", "vocab.json"})
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,12 @@ def examine(component: Component, header: Header, options: ConvertOptions) -> Pl
 
 
 def _from_own_file(component: Component, header: Header, options: ConvertOptions) -> Planned:
+    if component.weightless:
+        return _missing(component, "a single file has none")
     layout = _layout(component.layouts, header)
     tensors = _below(layout.prefix, header.tensors)
     if not tensors:
-        if component.optional:
-            return Planned(component)
-        problem = f"no {component.name} ({layout.prefix or layout.stem}… is not in the file)"
-        return Planned(component, problems=(problem,), is_missing=True)
+        return _missing(component, f"{layout.prefix or layout.stem}… is not in the file")
     look = _Look(component, layout, header, tensors, options)
     if not (options.use_ema and component.averaged):
         return look.planned(prefix=layout.prefix)
@@ -76,6 +80,12 @@ def _from_own_file(component: Component, header: Header, options: ConvertOptions
         note = "averaged weights were asked for, and the file has no complete copy of them: the others are used"
         return replace(look.planned(prefix=layout.prefix), notes=(note,))
     return replace(averaged.planned(prefix=layout.prefix), replaced=(layout.prefix,))
+
+
+def _missing(component: Component, why: str) -> Planned:
+    if component.optional:
+        return Planned(component)
+    return Planned(component, problems=(f"no {component.name} ({why})",), is_missing=True)
 
 
 def _from_companion(component: Component, path: Path, options: ConvertOptions) -> Planned:
@@ -88,10 +98,17 @@ def _from_companion(component: Component, path: Path, options: ConvertOptions) -
 
 
 def _from_folder(component: Component, folder: Path) -> Planned:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not any(path.suffix == ".safetensors" for path in files) or not (folder / "config.json").is_file():
-        raise UnreadableModel(f"{folder}: not a {component.name} folder: it needs config.json and safetensors weights.")
-    kept = [path for path in files if path.suffix in (".safetensors", ".json")]
+    """The files that matter of a folder as diffusers and transformers have it."""
+    kept = [path for path in sorted(folder.iterdir()) if path.suffix in COPIED and path.is_file()]
+    kept = [path for path in kept if not path.name.startswith(".")]
+    names = {path.name for path in kept}
+    if component.weightless:
+        is_whole, needs = bool(names & TOKENIZERS), f"one of {', '.join(sorted(TOKENIZERS))}"
+    else:
+        is_whole = "config.json" in names and any(path.suffix == ".safetensors" for path in kept)
+        needs = "config.json and safetensors weights"
+    if not is_whole:
+        raise UnreadableModel(f"{folder}: not a {component.name} folder: it needs {needs}.")
     copies = tuple(FileCopy(component.folder + path.name, path, path.stat().st_size) for path in kept)
     return Planned(component, copies=copies)
 

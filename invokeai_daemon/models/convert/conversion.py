@@ -19,7 +19,7 @@ from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.files import sync_file, sync_folder
 from invokeai_daemon.models.convert.copying import Run, content_hash, copy_file, holds, same_bytes, write_safetensors
 from invokeai_daemon.models.convert.options import ConvertOptions
-from invokeai_daemon.models.header import opened, read_header
+from invokeai_daemon.models.header import crc_watch, opened, read_header
 from invokeai_daemon.models.identity import Identity
 
 #: Told the bytes done and the bytes there are.
@@ -129,7 +129,10 @@ class Conversion:
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(1))
             sources = {path: stack.enter_context(_open(path)) for path in (self.source, *self.others)}
-            hashes = {path: pool.submit(content_hash, source, stop) for path, source in sources.items()}
+            hashes = {
+                path: pool.submit(content_hash, source, stop, crc_watch(path, source))
+                for path, source in sources.items()
+            }
             try:
                 infinite = {
                     file.path: write_safetensors(sources[file.source], folder / file.path, file.runs, moved)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.convert import casting
-from invokeai_daemon.models.header import opened
+from invokeai_daemon.models.header import Checksums, opened
 
 CHUNK = 32 * 1024 * 1024
 BUFFER = 256 * 1024
@@ -236,14 +236,22 @@ def _write_all(target: int, content: bytes, position: int) -> None:
         view, position = view[written:], position + written
 
 
-def content_hash(source: int, stop: threading.Event | None = None) -> str:
-    """The hash of all bytes of an open file, "blake3:…". Raises InterruptedError when told to stop."""
+def content_hash(source: int, stop: threading.Event | None = None, watch: Checksums | None = None) -> str:
+    """The hash of all bytes of an open file, "blake3:…"; `watch` compares the file's own checksums on the way.
+
+    Raises InterruptedError when told to stop, UnreadableModel when a checksum is wrong.
+    """
     import blake3
 
     hasher, buffer, position = blake3.blake3(), bytearray(BUFFER), 0
     while length := os.preadv(source, [buffer], position):
-        hasher.update(memoryview(buffer)[:length])
+        piece = memoryview(buffer)[:length]
+        hasher.update(piece)
+        if watch is not None:
+            watch.feed(piece)
         position += length
         if stop is not None and stop.is_set():
             raise InterruptedError
+    if watch is not None:
+        watch.finish()
     return f"blake3:{hasher.hexdigest()}"

@@ -105,17 +105,20 @@ def _state(path: Path) -> tuple[int, int, int, int]:
 
 
 def _equal_folder(shelf: Path, path: Path, conversion: Conversion) -> Path | None:
-    """A folder that files of the same content were converted to alike. They are hashed only if one is likely."""
+    """A folder that files of the same content were converted to alike. Files are hashed only if one is likely."""
+    sources = (path, *conversion.others)
     recipe = [path.stat().st_size, CONVERTER, conversion.fingerprint]
     alike = []
     for folder in sorted(shelf.iterdir()):
         marker = None if folder.name.startswith(TEMPORARY_PREFIX) else read_marker(folder)
         made = marker and [marker.get(key) for key in ("size", "converter", "fingerprint")]
         if marker and made == recipe and is_complete(folder):
+            if marker.get("states") == [list(_state(source)) for source in sources]:
+                return folder
             alike.append((folder, [marker.get("hash"), *_hashes(marker)]))
     if not alike:
         return None
-    digests = [_hash_of_file(source) for source in (path, *conversion.others)]
+    digests = [_hash_of_file(source) for source in sources]
     return next((folder for folder, known in alike if known == digests), None)
 
 
@@ -172,6 +175,8 @@ def _write_marker(folder: Path, path: Path, conversion: Conversion, result: Resu
         "source": str(path.absolute()),
         "size": path.stat().st_size,
         "hash": result.hash,
+        # Device, inode, size and time of each source: while they are the same, the content is.
+        "states": [_state(source) for source in (path, *conversion.others)],
         "others": [{"source": str(other.absolute()), "hash": digest} for other, digest in result.others.items()],
         "identity": _identity(conversion),
         "options": _options(conversion.options),
