@@ -12,6 +12,7 @@ from pathlib import Path
 
 from invokeai_daemon.errors import AmbiguousModel, ModelError, UnknownModel
 from invokeai_daemon.models.header import Header, read_header
+from invokeai_daemon.models.identify import lora
 from invokeai_daemon.models.identify.deciding import NOTHING, Finding, decide
 from invokeai_daemon.models.identify.folders import read_folder
 from invokeai_daemon.models.identify.rooms import FAMILIES
@@ -67,5 +68,7 @@ def _examined(model: Header | Path, sidecar: Sidecar | None, hint: str | None) -
         return read_folder(model, sidecar, hint)
     header = model if isinstance(model, Header) else read_header(model)
     weights = Weights(header)
-    matches = [family.held_against(weights) for family in FAMILIES]
+    # What consists of changes to layers has their names, and would seem to be the model that they change.
+    families = lora.FAMILIES if lora.only_changes(weights) else FAMILIES
+    matches = [family.held_against(weights) for family in families]
     return decide(str(header.path), weights, matches, sidecar, hint)

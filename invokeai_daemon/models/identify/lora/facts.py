@@ -18,7 +18,7 @@ from invokeai_daemon.models.header import Header, TensorInfo
 from invokeai_daemon.models.identify.lora import others, text, transformers, unets
 from invokeai_daemon.models.identify.lora.layers import NOTHING, UNUSABLE, Layer, Measure, Shape, layer
 from invokeai_daemon.models.identify.lora.modules import Architecture, Index, candidates, every, indexed
-from invokeai_daemon.models.identify.lora.names import TELLING, Place, placed, prefix_of, taken_apart
+from invokeai_daemon.models.identify.lora.names import TELLING, Place, placed, taken_apart
 
 ARCHITECTURES: tuple[Architecture, ...] = (*unets.ARCHITECTURES, *transformers.ARCHITECTURES, *others.ARCHITECTURES)
 ALL = (1 << len(ARCHITECTURES)) - 1
@@ -140,7 +140,7 @@ def facts_of(header: Header) -> LoraFacts | None:
         blocks,
         (strange[0] if strange else "", len(strange)),
         tuple(sorted(adapters)),
-        _embeddings(header.tensors),
+        _embeddings(header.tensors) if beside else (),
         next((f"{target.stem}: {target.layer.broken}" for target in targets if target.layer.broken), ""),
         beside,
     )
@@ -174,20 +174,8 @@ def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, Sha
 
 
 def _targets(groups: Mapping[str, Mapping[str, Shape]]) -> list[Target]:
-    targets, prefix = [], ""
-    for stem, leaves in groups.items():
-        change = layer(leaves)
-        if change is None:
-            continue
-        # Layers of one part stand together: most begin as the one before did.
-        if not prefix or not stem.startswith(prefix) or prefix in _BEGINNINGS:
-            prefix = prefix_of(stem)
-        targets.append(Target(stem, placed(stem, prefix), change))
-    return targets
-
-
-#: Prefixes that others begin with.
-_BEGINNINGS = frozenset({"base_model.model.", "text_encoders.", "lora_unet_"})
+    changes = ((stem, layer(leaves)) for stem, leaves in groups.items())
+    return [Target(stem, placed(stem), change) for stem, change in changes if change is not None]
 
 
 def _embeddings(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
@@ -200,21 +188,22 @@ def _embeddings(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
 
 def _vote(index: Index, everyone: int, targets: Iterable[Target]) -> Vote:
     """What the layers agree on; where they contradict each other, what nearly all of them agree on."""
-    mask, voters, tally = everyone, 0, Counter[int]()
+    mask, voting, tally = everyone, list[Target](), Counter[int]()
     decisive: Target | None = None
     for target in targets:
         allowed = _allowed(index, target)
         if allowed is None:
             continue
-        voters += 1
+        voting.append(target)
         tally[allowed] += 1
         if allowed & mask != mask:
             decisive = target if allowed & mask else decisive
             mask &= allowed
+    voters = len(voting)
     if mask or not voters:
         return Vote(mask if voters else 0, decisive, voters)
     mask = _most_agree_on(tally)
-    odd = next(target for target in targets if not mask & (_allowed(index, target) or mask))
+    odd = next(target for target in voting if not mask & (_allowed(index, target) or 0))
     return Vote(mask, None, voters, odd)
 
 

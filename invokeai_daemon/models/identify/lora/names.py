@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 #: Last words of a name before ".weight" or ".bias" -> leaf.
@@ -83,7 +84,6 @@ TELLING = frozenset(
 #: Beginnings of names -> the part of the pipeline. The longest that fits is taken.
 PREFIXES = {
     "lora_unet_": "unet",
-    "lora_unet__": "unet",
     "lora_transformer_": "unet",
     "lora_prior_unet_": "unet",
     "lora_prior_te_": "te",
@@ -133,6 +133,9 @@ _ROOTS = (
     "model_",
 )
 
+#: Names that are remembered: whoever has many LoRAs has the same names again and again.
+MEMORY = 1 << 15
+
 _XLABS = re.compile(r"_lora(\d?)$")
 
 
@@ -147,6 +150,7 @@ class Spelling(NamedTuple):
     adapter: str = ""
 
 
+@lru_cache(MEMORY)
 def taken_apart(name: str) -> Spelling | None:
     """The layer and the leaf of a tensor; None for a tensor that is part of no LoRA layer."""
     head, _, last = name.rpartition(".")
@@ -187,13 +191,10 @@ class Place(NamedTuple):
     module: str
 
 
-def prefix_of(stem: str) -> str:
-    """The beginning that tells the part; "" when the stem begins with its module."""
-    return next((prefix for prefix in _LONGEST_FIRST if stem.startswith(prefix)), "")
-
-
-def placed(stem: str, prefix: str) -> Place:
-    """Where a stem that begins so belongs."""
+@lru_cache(MEMORY)
+def placed(stem: str) -> Place:
+    """Where a layer belongs; without a known beginning the stem is the module of what denoises."""
+    prefix = next((prefix for prefix in _LONGEST_FIRST if stem.startswith(prefix)), "")
     part = PREFIXES.get(prefix, "unet")
     module = stem[len(prefix) :]
     if "_lora" in module:

@@ -63,6 +63,13 @@ _ANIMA = f"""{_cosmos(2048, 28)}
 """
 
 _HUNYUAN_VIDEO = """
+    (context_embedder.time_text_embed|time_text_embed).(timestep_embedder|text_embedder).linear_2 3072x3072
+    time_text_embed.guidance_embedder.linear_2 3072x3072
+    (context_embedder.time_text_embed|time_text_embed).timestep_embedder.linear_1 3072x256
+    time_text_embed.guidance_embedder.linear_1 3072x256
+    context_embedder.time_text_embed.text_embedder.linear_1 3072x4096
+    context_embedder.token_refiner.refiner_blocks.[2].norm_out.linear 6144x3072
+    (proj_out|final_layer.linear) 64x3072
     x_embedder.proj 3072x16x1x2x2
     context_embedder.proj_in 3072x4096
     time_text_embed.text_embedder.linear_1 3072x768
@@ -93,6 +100,9 @@ _HUNYUAN_VIDEO = """
 """
 
 _HUNYUAN_VIDEO_15 = """
+    proj_out 32x2048
+    time_embed.timestep_embedder.linear_1 2048x256
+    time_embed.timestep_embedder.linear_2 2048x2048
     image_embedder.linear_2 2048x1152
     context_embedder.proj_in 2048x3584
     transformer_blocks.[54].(norm1|norm1_context).linear 12288x2048
@@ -109,6 +119,15 @@ _HUNYUAN_VIDEO_15 = """
 """
 
 _HUNYUAN_IMAGE = """
+    x_embedder.proj 3584x64x1x1
+    (time_guidance_embed|context_embedder.time_text_embed).timestep_embedder.linear_1 3584x256
+    (time_guidance_embed|context_embedder.time_text_embed).timestep_embedder.linear_2 3584x3584
+    context_embedder.time_text_embed.text_embedder.(linear_1|linear_2) 3584x3584
+    context_embedder.token_refiner.refiner_blocks.[2].attn.(to_q|to_k|to_v|to_out.0) 3584x3584
+    context_embedder.token_refiner.refiner_blocks.[2].ff.net.0.proj 14336x3584
+    context_embedder.token_refiner.refiner_blocks.[2].ff.net.2 3584x14336
+    context_embedder.token_refiner.refiner_blocks.[2].norm_out.linear 7168x3584
+    (proj_out|final_layer.linear) 64x3584
     context_embedder.proj_in 3584x3584
     transformer_blocks.[20].(norm1|norm1_context).linear 21504x3584
     transformer_blocks.[20].attn.(to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out) 3584x3584
@@ -171,6 +190,8 @@ _LUMINA_2 = (
     )
     + """
     x_embedder 2304x64
+    norm_out.linear_1 2304x1024
+    norm_out.linear_2 64x2304
     (time_caption_embed.caption_embedder.1|cap_embedder.1) 2304x2304
     (time_caption_embed.timestep_embedder.linear_1|t_embedder.mlp.0) 1024x256
     (time_caption_embed.timestep_embedder.linear_2|t_embedder.mlp.2) 1024x1024
@@ -178,6 +199,9 @@ _LUMINA_2 = (
 )
 
 _PIXART = """
+    pos_embed.proj 1152x4x2x2
+    adaln_single.emb.(resolution_embedder|aspect_ratio_embedder).linear_1 384x256
+    adaln_single.emb.(resolution_embedder|aspect_ratio_embedder).linear_2 384x384
     transformer_blocks.[28].(attn1|attn2).(to_q|to_k|to_v|to_out.0) 1152x1152
     transformer_blocks.[28].ff.net.0.proj 4608x1152
     transformer_blocks.[28].ff.net.2 1152x4608
@@ -195,6 +219,11 @@ _PIXART = """
 """
 
 _AURAFLOW = """
+    pos_embed.proj 3072x16
+    time_step_proj.linear_1 3072x256
+    time_step_proj.linear_2 3072x3072
+    norm_out.linear 6144x3072
+    proj_out 16x3072
     (context_embedder|cond_seq_linear) 3072x2048
     joint_transformer_blocks.[4].(norm1|norm1_context).linear 18432x3072
     joint_transformer_blocks.[4].attn.(to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out) 3072x3072
@@ -230,6 +259,9 @@ _HIDREAM = (
     + """
     caption_projection.[49].linear 2560x4096
     p_embedder.pooled_embedder.linear_1 2560x2048
+    (p_embedder.pooled_embedder|t_embedder.timestep_embedder).linear_2 2560x2560
+    t_embedder.timestep_embedder.linear_1 2560x256
+    final_layer.adaLN_modulation.1 5120x2560
     x_embedder.proj 2560x64
     final_layer.linear 64x2560
 """
@@ -249,12 +281,22 @@ _HUNYUAN_DIT = """
 """
 
 _SANA = """
+    patch_embed.proj 2240x32x1x1
+    time_embed.emb.timestep_embedder.linear_1 2240x256
+    (time_embed.emb.timestep_embedder|caption_projection).linear_2 2240x2240
+    time_embed.linear 13440x2240
+    proj_out 32x2240
     transformer_blocks.[20].(attn1|attn2).(to_q|to_k|to_v|to_out.0) 2240x2240
     transformer_blocks.[20].ff.conv_inverted 11200x2240x1x1
     transformer_blocks.[20].ff.conv_point 2240x5600x1x1
     caption_projection.linear_1 2240x2304
 """
 _SANA_SMALL = """
+    patch_embed.proj 1152x32x1x1
+    time_embed.emb.timestep_embedder.linear_1 1152x256
+    (time_embed.emb.timestep_embedder|caption_projection).linear_2 1152x1152
+    time_embed.linear 6912x1152
+    proj_out 32x1152
     transformer_blocks.[28].(attn1|attn2).(to_q|to_k|to_v|to_out.0) 1152x1152
     transformer_blocks.[28].ff.conv_inverted 5760x1152x1x1
     transformer_blocks.[28].ff.conv_point 1152x2880x1x1
@@ -262,15 +304,40 @@ _SANA_SMALL = """
 """
 
 _MOCHI = """
+    patch_embed.proj 3072x12x2x2
+    time_embed.timestep_embedder.linear_1 3072x256
+    time_embed.timestep_embedder.linear_2 3072x3072
+    time_embed.pooler.to_kv 8192x4096
+    time_embed.pooler.to_q 4096x4096
+    time_embed.pooler.to_out 3072x4096
+    time_embed.caption_proj 1536x4096
+    transformer_blocks.[48].norm1.linear 12288x3072
+    transformer_blocks.[48].norm1_context.linear 6144x3072
+    transformer_blocks.[48].norm1_context.linear_1 1536x3072
+    norm_out.linear 6144x3072
+    proj_out 48x3072
     transformer_blocks.[48].attn1.(to_q|to_k|to_v|to_out.0) 3072x3072
     transformer_blocks.[48].attn1.(add_q_proj|add_k_proj|add_v_proj) 3072x1536
     transformer_blocks.[48].attn1.to_add_out 1536x3072
     transformer_blocks.[48].ff.net.0.proj 16384x3072
     transformer_blocks.[48].ff.net.2 3072x8192
+    transformer_blocks.[48].ff_context.net.0.proj 8192x1536
+    transformer_blocks.[48].ff_context.net.2 1536x4096
 """
 
 _KANDINSKY_5 = """
-    (text_transformer_blocks.0|text_transformer_blocks.1).self_attention.(to_query|to_key|to_value|out_layer) 2048x2048
+    time_embeddings.in_layer 512x2048
+    time_embeddings.out_layer 512x512
+    text_embeddings.in_layer 2048x3584
+    pooled_text_embeddings.in_layer 512x768
+    visual_embeddings.in_layer 2048x16 2048x132 2048x64
+    text_transformer_blocks.[2].text_modulation.out_layer 12288x512
+    text_transformer_blocks.[2].feed_forward.in_layer 5120x2048
+    text_transformer_blocks.[2].feed_forward.out_layer 2048x5120
+    visual_transformer_blocks.[32].visual_modulation.out_layer 18432x512
+    out_layer.modulation.out_layer 4096x512
+    out_layer.out_layer 16x2048 64x2048
+    text_transformer_blocks.[2].self_attention.(to_query|to_key|to_value|out_layer) 2048x2048
     visual_transformer_blocks.[32].(self_attention|cross_attention).(to_query|to_key|to_value|out_layer) 2048x2048
     visual_transformer_blocks.[32].feed_forward.in_layer 5120x2048
     visual_transformer_blocks.[32].feed_forward.out_layer 2048x5120
@@ -280,6 +347,11 @@ _KANDINSKY_5 = """
 def _cogvideox(w: int, n: int) -> str:
     return f"""
     patch_embed.text_proj {w}x4096
+    patch_embed.proj {w}x16x2x2 {w}x32x2x2
+    time_embedding.linear_1 512x{w}
+    time_embedding.linear_2 512x512
+    norm_out.linear {2 * w}x512
+    proj_out 64x{w}
     transformer_blocks.[{n}].(norm1|norm2).linear {6 * w}x512
     transformer_blocks.[{n}].attn1.(to_q|to_k|to_v|to_out.0) {w}x{w}
     transformer_blocks.[{n}].ff.net.0.proj {4 * w}x{w}
@@ -289,7 +361,8 @@ def _cogvideox(w: int, n: int) -> str:
 
 def _cascade() -> str:
     """Stage C of Stable Cascade: residual, time and attention blocks in turn."""
-    lines = []
+    lines = ["clip_txt_pooled_mapper 8192x1280", "embedding.1 2048x16x1x1", "clf.1 16x2048x1x1"]
+    lines += ["down_downscalers.1.1 2048x2048x2x2", "up_upscalers.0.1 2048x2048x2x2"]
     for stem, counts in (("down_blocks", (8, 24)), ("up_blocks", (24, 8))):
         for level, count in enumerate(counts):
             for place in range(0, 3 * count, 3):

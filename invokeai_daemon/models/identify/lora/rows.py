@@ -8,6 +8,12 @@ from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts,
 from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule, lacks
 from invokeai_daemon.models.identify.weights import Weights, shorten
 
+#: IP-Adapters for faces have LoRA layers, too.
+_IP_ADAPTER = ("image_proj.", "ip_adapter.", "ip_adapter_proj_model.")
+
+#: A file whose other tensors are fewer than one in so many consists of changes.
+MOSTLY = 4
+
 _PARTS = {
     "unet": "the UNet or transformer",
     "te": "the text encoder",
@@ -89,6 +95,14 @@ def _tells_oddities(weights: Weights) -> Answer:
     return Answer(True, "; ".join(filter(None, told)))
 
 
+def only_changes(weights: Weights) -> bool:
+    """Whether a file has layers of a LoRA and hardly anything else: whatever their names, it is no model by itself."""
+    facts, tensors = _facts(weights), weights.header.tensors
+    if facts is None or facts.beside * MOSTLY >= len(tensors):
+        return False
+    return not facts.beside or not any(name.startswith(_IP_ADAPTER) for name in tensors)
+
+
 # The words of the identity
 
 
@@ -141,7 +155,7 @@ def _unusable(weights: Weights) -> str:
 
 _MARKS: tuple[Rule, ...] = (
     _is_lora,
-    lacks("image_proj.*", "ip_adapter.*", "ip_adapter_proj_model.*", called="the projections of an IP-Adapter"),
+    lacks(*(f"{beginning}*" for beginning in _IP_ADAPTER), called="the projections of an IP-Adapter"),
 )
 _TOLD: tuple[Rule, ...] = (_tells, _tells_dialect, _tells_oddities)
 
@@ -162,8 +176,8 @@ FAMILIES: tuple[Family, ...] = (
         "control_lora",
         "flux",
         "a control LoRA for FLUX",
-        marks=_MARKS,
-        rules=(_control(True), *_TOLD),
+        marks=(*_MARKS, _control(True)),
+        rules=_TOLD,
         format="lycoris",
         dialect=_Dialect(()),
         unusable=_unusable,
