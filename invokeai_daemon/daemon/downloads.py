@@ -25,6 +25,7 @@ from invokeai_daemon.daemon.supervise import Worker
 from invokeai_daemon.errors import DaemonError
 from invokeai_daemon.models.install.names import MODEL_SUFFIXES
 from invokeai_daemon.models.install.requests import MAX_BYTES, SUFFIXES, Request, read_request
+from invokeai_daemon.models.install.sources import shown
 from invokeai_daemon.models.install.staging import FOLDER, discard_forgotten
 from invokeai_daemon.models.install.starters import parser_of
 from invokeai_daemon.root import Root
@@ -221,7 +222,8 @@ class Downloads:
             order: Message = {"source": str(source), "request": str(path), "folder": self._folder(path, request)}
             if request.is_sidecar:
                 order |= {"name": path.stem, "has_sidecar": True, "hash": str(request.checksum or "")}
-            yield _Task(str(source), order, noted.get(str(source)))
+            # Addresses may hold secrets, which neither the log nor the notes need.
+            yield _Task(shown(source), order, noted.get(shown(source)))
 
     def _folder(self, path: Path, request: Request) -> str | None:
         """Beside the request; of one that lies in no folder it is found out."""

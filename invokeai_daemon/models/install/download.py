@@ -7,6 +7,7 @@ on where this one stopped; `If-Range` makes the server start anew when the file 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,8 @@ from invokeai_daemon import files
 from invokeai_daemon.errors import DiskFull, FetchInterrupted, InstallError
 from invokeai_daemon.models.install.checks import Checksum, Digests
 from invokeai_daemon.models.install.names import proposed_name, strangeness
-from invokeai_daemon.models.install.web import Response, Web, reason, shown_url
+from invokeai_daemon.models.install.sources import shown_url
+from invokeai_daemon.models.install.web import Response, Web, reason
 
 _CHUNK = 1 << 18
 #: Bytes between two looks at the free room, when the length is not known.
@@ -64,7 +66,8 @@ class Wanted:
 class Note:
     """What is known of a partial file: enough to ask for the rest of the same content."""
 
-    url: str = ""
+    #: Digest of the address, which may hold secrets.
+    address: str = ""
     etag: str = ""
     modified: str = ""
     total: int | None = None
@@ -151,7 +154,7 @@ class Download:
         with suppress(OSError, ValueError, TypeError):
             note = Note(**json.loads(self._note_file.read_bytes()))
             size = self.partial.stat().st_size
-            if note.url == self.wanted.url and (note.etag or note.modified) and size <= (note.total or size):
+            if note.address == self._address and (note.etag or note.modified) and size <= (note.total or size):
                 return note, size
         return Note(), 0
 
@@ -195,7 +198,7 @@ class Download:
             total = int(matched[2]) if matched[2].isdecimal() else total
         etag = response.headers.get("ETag", "")
         note = Note(
-            url=self.wanted.url,
+            address=self._address,
             # A weak one promises something alike, which is not enough to join two halves.
             etag="" if etag.startswith("W/") else etag,
             modified=response.headers.get("Last-Modified", ""),
@@ -278,6 +281,10 @@ class Download:
     def _forget(self) -> None:
         self.partial.unlink(missing_ok=True)
         self._note_file.unlink(missing_ok=True)
+
+    @property
+    def _address(self) -> str:
+        return hashlib.sha256(self.wanted.url.encode("utf-8", "surrogateescape")).hexdigest()
 
     @property
     def _what(self) -> str:

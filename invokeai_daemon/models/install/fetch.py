@@ -22,11 +22,11 @@ from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetc
 from invokeai_daemon.models.install.hub import Hub, Repository
 from invokeai_daemon.models.install.ledger import Ledger
 from invokeai_daemon.models.install.names import has_model_suffix, safe_name, sniffed_suffix, split_ending
-from invokeai_daemon.models.install.sources import HubModel, Source, StarterName, WebFile
+from invokeai_daemon.models.install.sources import HubModel, Source, StarterName, WebFile, shown_url
 from invokeai_daemon.models.install.staging import has_digest, publish, staged
 from invokeai_daemon.models.install.starters import Starter, parser_of, read_starters
 from invokeai_daemon.models.install.tokens import Tokens
-from invokeai_daemon.models.install.web import Web, shown_url
+from invokeai_daemon.models.install.web import Web
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
 from invokeai_daemon.strict_toml import dump_toml
@@ -153,26 +153,24 @@ class Fetcher:
                 fetched = download.run()
             except AlreadyThere as there:
                 return Arrival(there.path, True)
-            self._prove(fetched)
-            name = self._file_name(fetched, order.name)
+            self._prove(fetched, url)
+            name = self._file_name(fetched, url, order.name)
             arrival = self._publish(partial, folder, name, order, shown_url(url), f"sha256:{fetched.sha256}")
             self._ledger.write(fetched.note, arrival.path)
             return arrival
 
-    def _file_name(self, fetched: Fetched, wanted: str) -> str:
+    def _file_name(self, fetched: Fetched, url: str, wanted: str) -> str:
         """The stem that is wanted, else its own, with the ending of a model."""
         with fetched.path.open("rb") as file:
             suffix = sniffed_suffix(file.read(512))
         name = fetched.name
         if not has_model_suffix(name):
             if suffix is None:
-                raise InstallError(
-                    f"{shown_url(fetched.note.url)}: neither its name ({name}) nor its bytes are a model's."
-                )
+                raise InstallError(f"{shown_url(url)}: neither its name ({name}) nor its bytes are a model's.")
             name = f"{name}{suffix}"
         return f"{safe_name(wanted)}{split_ending(name)[1]}" if wanted else name
 
-    def _prove(self, fetched: Fetched) -> None:
+    def _prove(self, fetched: Fetched, url: str) -> None:
         """A format that tells its length tells whether all of it came."""
         from invokeai_daemon.models.settled import proof
 
@@ -180,7 +178,7 @@ class Fetcher:
         if found.state == "incomplete":
             # Without a length nobody knows whether the connection or the file was cut off.
             kind = InstallError if fetched.note.total is not None else FetchInterrupted
-            raise kind(f"{shown_url(fetched.note.url)} is not complete: {found.reason}.")
+            raise kind(f"{shown_url(url)} is not complete: {found.reason}.")
 
     # -- repositories ----------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class Ledger:
 
     def find(self, note: Note) -> Path | None:
         """The file that the same content of the same address became, if it is as it was left."""
-        known = self._read().get(note.url)
+        known = self._read().get(note.address)
         if not isinstance(known, dict) or not (note.etag or note.modified):
             return None
         if (known.get("etag"), known.get("modified"), known.get("size")) != (note.etag, note.modified, note.total):
@@ -40,8 +40,8 @@ class Ledger:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(self._path.with_name(f".{self._path.name}.lock")):
             known = self._read()
-            known.pop(note.url, None)
-            known[note.url] = {**entry, "length": status.st_size, "mtime_ns": status.st_mtime_ns}
+            known.pop(note.address, None)
+            known[note.address] = {**entry, "length": status.st_size, "mtime_ns": status.st_mtime_ns}
             kept = dict(list(known.items())[-MOST:])
             files.write_atomically(self._path, json.dumps(kept, indent=0), durable=False)
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from invokeai_daemon.errors import InstallError, NotASource
 from invokeai_daemon.models.install.names import has_model_suffix
@@ -25,6 +25,9 @@ MAX_LENGTH = 4096
 VARIANTS = ("fp16", "fp32", "bf16")
 HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 _CIVITAI_HOSTS = frozenset({"civitai.com", "www.civitai.com"})
+
+#: Names of parameters whose values are secrets.
+_SECRET_PARTS = ("token", "key", "secret", "signature", "sig", "password", "credential", "auth", "policy")
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPOSITORY = re.compile(rf"{_NAME}/{_NAME}")
@@ -213,3 +216,18 @@ def _civitai_page(text: str, query: str) -> WebFile:
             "so that the address ends in ?modelVersionId=…, or copy the address of its download button."
         )
     return WebFile(f"https://civitai.com/api/download/models/{version}")
+
+
+def shown_url(url: str) -> str:
+    """An address as it may be written down: without a password, and without parameters that are secrets."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(key, value) for key, value in pairs if not any(part in key.lower() for part in _SECRET_PARTS)]
+    query = parts.query if len(kept) == len(pairs) else urlencode(kept)
+    return parts._replace(netloc=netloc, query=query, fragment="").geturl()
+
+
+def shown(source: Source) -> str:
+    """A source as it may be written down."""
+    return shown_url(source.url) if isinstance(source, WebFile) else str(source)

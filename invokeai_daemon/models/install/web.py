@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -20,6 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import FetchInterrupted, InstallError
 from invokeai_daemon.models.install.addresses import check_peer, refusal
+from invokeai_daemon.models.install.sources import shown_url
 from invokeai_daemon.models.install.tokens import Tokens, advice
 
 MAX_REDIRECTS = 10
@@ -27,8 +28,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 #: Answers that may be others later.
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT = 3600.0
-#: Names of parameters whose values are secrets.
-_SECRET_PARTS = ("token", "key", "secret", "signature", "sig", "password", "credential", "auth", "policy")
 
 Response = urllib3.HTTPResponse
 
@@ -119,16 +118,6 @@ class Web:
         return self._managers[key]
 
 
-def shown_url(url: str) -> str:
-    """An address as it may be written down: without a password, and without parameters that are secrets."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(key, value) for key, value in pairs if not any(part in key.lower() for part in _SECRET_PARTS)]
-    query = parts.query if len(kept) == len(pairs) else urlencode(kept)
-    return parts._replace(netloc=netloc, query=query, fragment="").geturl()
-
-
 def reason(error: BaseException) -> str:
     """Why a request failed, in plain words."""
     inner = getattr(error, "reason", None)
@@ -137,12 +126,12 @@ def reason(error: BaseException) -> str:
     match error:
         case urllib3.exceptions.NameResolutionError():
             return "no address is known for this name: is this machine online?"
+        case urllib3.exceptions.NewConnectionError():
+            return f"no connection: {_last_part(error)}"
         case urllib3.exceptions.ConnectTimeoutError():
             return "it does not answer"
         case urllib3.exceptions.ReadTimeoutError():
             return "it fell silent"
-        case urllib3.exceptions.NewConnectionError():
-            return f"no connection: {_last_part(error)}"
         case urllib3.exceptions.SSLError():
             return f"its encryption cannot be trusted: {_last_part(error)}"
         case urllib3.exceptions.IncompleteRead() | urllib3.exceptions.ProtocolError():

@@ -106,14 +106,15 @@ def answer(request: BaseHTTPRequestHandler, server: FileServer) -> None:
     server.asked.append(Asked(path, headers))
     page = server.page(path)
     if page is None:
-        return _plain(request, 404, {})
-    if page.authorization and headers.get("authorization") != page.authorization:
-        return _plain(request, 401, {})
-    if page.statuses:
-        return _plain(request, page.statuses.pop(0), page.headers)
-    if page.redirect:
-        return _plain(request, 302, {"Location": page.redirect})
-    _content(request, page, headers)
+        _plain(request, 404, {})
+    elif page.authorization and headers.get("authorization") != page.authorization:
+        _plain(request, 401, {})
+    elif page.statuses:
+        _plain(request, page.statuses.pop(0), page.headers)
+    elif page.redirect:
+        _plain(request, 302, {"Location": page.redirect})
+    else:
+        _content(request, page, headers)
 
 
 def _plain(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
@@ -129,7 +130,8 @@ def _content(request: BaseHTTPRequestHandler, page: Page, headers: dict[str, str
     if wanted and page.ranges and headers.get("if-range", page.etag) == page.etag:
         begin = int(wanted[1])
         if begin >= total:
-            return _plain(request, 416, {"Content-Range": f"bytes */{total}"})
+            _plain(request, 416, {"Content-Range": f"bytes */{total}"})
+            return
     request.send_response(206 if begin else 200)
     said = {"Content-Type": "application/octet-stream", "ETag": page.etag}
     if begin:
