@@ -6,7 +6,7 @@ the shapes it is reported, not obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,9 @@ from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.identity import Identity
 
 #: The published ones have 2 KB.
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 64 * 1024
+#: Tables in tables; the published ones have six.
+MAX_DEPTH = 20
 
 Value = TypeVar("Value")
 
@@ -50,15 +52,24 @@ def read_original(path: Path) -> Original:
     if len(raw) > MAX_BYTES:
         raise UnreadableModel(f"{path}: not the config of a model: it is larger than {MAX_BYTES // 1024} KiB.")
     try:
-        # Anchors may make a few lines expand to gigabytes, and no published config has one.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
-            raise UnreadableModel(f"{path}: it has YAML aliases, which are not read. Write the values out.")
+        _require_plain(path, yaml.parse(raw, yaml.SafeLoader))
         content = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UnreadableModel(
             f"{path}: not proper YAML ({' '.join(str(error).split())[:200]}). Mend or remove it."
         ) from error
     return _understood(content)
+
+
+def _require_plain(path: Path, events: Iterable[yaml.Event]) -> None:
+    """Refuse what lets a few lines expand to gigabytes or hours; no published config has it."""
+    depth = 0
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise UnreadableModel(f"{path}: not the config of a model: its tables lie too deep in each other.")
+        if isinstance(event, yaml.AliasEvent):
+            raise UnreadableModel(f"{path}: it has YAML aliases, which are not read. Write the values out.")
 
 
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
