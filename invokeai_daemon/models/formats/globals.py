@@ -107,7 +107,20 @@ _PLAIN = re.compile(
 _LIBRARY = sys.stdlib_module_names | {
     *("__builtin__", "copy_reg", "commands", "popen2", "os2", "cPickle", "cStringIO", "StringIO", "urllib2", "httplib"),
     *("imp", "asyncore", "asynchat", "distutils", "smtpd", "pipes", "telnetlib", "nntplib", "ftplib", "crypt", "test"),
-    *("pip", "setuptools", "pkg_resources", "wheel", "ensurepip", "idlelib", "lib2to3", "turtledemo", "tkinter"),
+    *(
+        "annotationlib",
+        "compression",
+        "pathlib",
+        "pip",
+        "setuptools",
+        "pkg_resources",
+        "wheel",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "turtledemo",
+        "tkinter",
+    ),
 }
 #: Modules that no package has inside, unless to reach through it.
 _REACHED = {"os", "posix", "nt", "sys", "subprocess", "builtins", "__builtin__", "importlib", "ctypes", "shutil"}
@@ -128,7 +141,9 @@ def kind_of(module: str, name: str) -> Kind:
     if _PLAIN.fullmatch(full):
         return "plain"
     parts = full.split(".")
-    if "." in name or parts[0] in _LIBRARY or _REACHED & set(parts):
+    # A private module of Python, of whatever version; the training script itself is `__main__`.
+    is_private = parts[0].startswith("_") and parts[0] != "__main__"
+    if "." in name or parts[0] in _LIBRARY or is_private or _REACHED & set(parts):
         return "code"
     if not all(part.isidentifier() for part in parts) or any(re.fullmatch(r"__\w+__", part) for part in parts[1:]):
         return "code"

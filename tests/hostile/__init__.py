@@ -1,0 +1,1 @@
+"""Hostile files, made here byte by byte, and what becomes of them."""
