@@ -196,13 +196,6 @@ class Registry:
         with self._changing() as change:
             return [change.moved(absolute(source), absolute(target)) for source, target in moves]
 
-    def reidentified(self, name: str, found: Mapping[str, Any]) -> Entry:
-        """Write what a new look at a model found; what the user corrected by hand stays. Raises ModelMissing."""
-        with self._changing() as change:
-            self._require([name], change)
-            change.reidentify(name, found)
-        return self._checked(self._contents.entries[name])
-
     def remove(self, name: str) -> Entry:
         """Take an entry out of the file; its files stay. Raises ModelMissing, or ModelError when the file is broken."""
         return self.remove_many([name])[0]

@@ -32,6 +32,7 @@ class DefaultSettings(BaseModel):
     cfg_scale: float | None = Field(None, ge=1, le=200, description="how closely to follow the prompt")
     scheduler: SchedulerName | None = Field(None, description="InvokeAI's name, or a 2.3 sampler name")
     negative_prompt: Text | None = Field(None, description="what pictures of this model should not show")
+    weight: float | None = Field(None, ge=-10, le=10, description="how strongly an adapter acts")
 
 
 class Sidecar(BaseModel):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from invokeai_daemon.errors import Problem, ProblemsError
+from invokeai_daemon.errors import ModelError, Problem, ProblemsError
 from invokeai_daemon.job.schema import Text
 from invokeai_daemon.models.header import opened
 from invokeai_daemon.models.registry import Entry
@@ -31,7 +31,6 @@ INVOKEAI_SETTINGS = {
     "guidance",
     "cpu_only",
     "fp8_storage",
-    "weight",
     "weight_min",
     "weight_max",
     "preprocessor",
@@ -88,6 +87,16 @@ def read_settings(path: Path) -> list[Said]:
     if not items or not all(isinstance(item, dict) for item in items):
         raise WordsError(str(path), [Problem("There are no settings of models in it.")])
     return [_said(item, str(path)) for item in items]
+
+
+def said_beside(path: Path | None) -> dict[str, Any]:
+    """The fields of an entry that the JSON beside a model tells; none when it is not there, or about other things."""
+    if path is None:
+        return {}
+    try:
+        return read_settings(path)[0].fields
+    except (ModelError, WordsError, OSError):
+        return {}
 
 
 def _said(item: dict[str, Any], where: str) -> Said:

@@ -51,6 +51,7 @@ def test_everything_that_a_sidecar_can_say_is_read(tmp_path: Path) -> None:
         "cfg_scale": 7.5,
         "scheduler": "euler",
         "negative_prompt": "dog",
+        "weight": None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from invokeai_daemon.cli.models.report import each, report
+from invokeai_daemon.cli.models.report import ModelCommandError, each, report
 from invokeai_daemon.cli.options import json_option, with_root
 from invokeai_daemon.cli.roots import shown
 from invokeai_daemon.models.cover import opened_picture
@@ -31,6 +31,8 @@ CLEARABLE = (
     "default",
     "cpu_only",
 )
+#: Keys of a sidecar that say nothing about an entry.
+NOT_EDITED = {"install", "hash"}
 
 
 @click.command()
@@ -88,6 +90,8 @@ def changes_of(entry: Entry, values: dict[str, str]) -> dict[str, Any]:
             said[key] = (
                 _value(text) if key in ("default", "cpu_only") else _phrases(text) if key == "trigger_phrases" else text
             )
+    for key in said.keys() & NOT_EDITED:
+        raise ModelCommandError(f"{key} follows from the file; it cannot be edited.")
     words = checked(said, " ".join(f"{key}={text}" for key, text in values.items()))
     changes = {key: getattr(words, key) for key in said if key != "default_settings"}
     if "trigger_phrases" in changes:

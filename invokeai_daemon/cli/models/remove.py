@@ -74,4 +74,4 @@ def _delete_original(source: Path) -> bool:
 
 def _companions_stay(source: Path) -> str:
     beside = [companion.name for companion in companions_of(source)]
-    return f"; {', '.join(beside)} beside it stay" if beside else ""
+    return f", but not {', '.join(beside)} beside it" if beside else ""

@@ -19,7 +19,6 @@ from invokeai_daemon.models.entries.memory import (
     Memory,
     fingerprint_of,
     is_as_derived,
-    users_identity,
     with_users_words,
 )
 from invokeai_daemon.models.entries.sheet import Sheet
@@ -73,12 +72,6 @@ class Change:
         if derived:
             self.memory.derive(origin(entry), dict(changes))
         return self._merged(entry) if "hash" in changes else name
-
-    def reidentify(self, name: str, found: Mapping[str, Any]) -> None:
-        """What a new look at the source found, but for what the user corrected by hand."""
-        entry = self.contents.entries[name]
-        corrected = users_identity(entry, self.memory.note(origin(entry)))
-        self.update(name, {key: value for key, value in found.items() if key not in corrected}, derived=True)
 
     def rename(self, name: str, wanted: str) -> str:
         """Give an entry another name, made fit for one and numbered when taken."""

@@ -93,7 +93,10 @@ class Memory:
 
     def move(self, source: str, target: str) -> None:
         """A source has another path now."""
-        note = self._notes.get(source, {})
+        note = dict(self._notes.get(source, {}))
+        if note.get("wanted") == Path(source).stem:
+            # What it would be called by its file; its entry keeps the name that it has.
+            note["wanted"] = Path(target).stem
         self.forget(source)
         self._put(target, {**note, "fingerprint": fingerprint_of(target)})
 
@@ -147,14 +150,14 @@ def with_users_words(entry: Entry, old: Entry, note: Note | None) -> Entry:
         is_users = _as_json(said) != note.get(key, _as_json(_EMPTY[key])) if note else said not in (None, "", ())
         if is_users:
             kept[key] = said
-    kept |= users_identity(old, note)
+    kept |= _users_identity(old, note)
     return replace(entry, **kept, default=old.default, default_settings=_settings(entry, old, note))
 
 
 _EMPTY = {key: getattr(Entry("", ""), key) for key in WORDS}
 
 
-def users_identity(old: Entry, note: Note | None) -> dict[str, Any]:
+def _users_identity(old: Entry, note: Note | None) -> dict[str, Any]:
     """What the user corrected of what a model was found to be."""
     if not note or "name" not in note:
         return {}
