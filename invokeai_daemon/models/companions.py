@@ -61,6 +61,14 @@ def companions_of(path: Path, names: Collection[str] | None = None) -> Companion
 def _first(path: Path, wanted: list[str], names: Collection[str] | None) -> Path | None:
     for name in wanted:
         beside = path.with_name(name)
-        if name != path.name and (names is None or name in names) and beside.is_file():
+        if name != path.name and (names is None or name in names) and is_file(beside):
             return beside
     return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; none can be under a name that is too long for the file system."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

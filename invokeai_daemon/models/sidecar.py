@@ -68,10 +68,18 @@ def read_sidecar(model: Path) -> Sidecar:
     Raises SidecarError with every mistake in it, UnreadableModel when it cannot be read.
     """
     path = sidecar_path(model)
-    sidecar = _read(path) if path.exists() else Sidecar.model_validate({})
+    sidecar = _read(path) if is_there(path) else Sidecar.model_validate({})
     if sidecar.prediction_type is None and predicts_v(path.with_suffix(".yaml")):
         return sidecar.model_copy(update={"prediction_type": "v_prediction"})
     return sidecar
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is; nothing can be under a name that is too long for the file system."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _read(path: Path) -> Sidecar:
