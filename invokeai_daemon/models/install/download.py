@@ -240,6 +240,8 @@ class Download:
                     if have == 0:
                         self._check_start(chunk, response)
                     file.write(chunk)
+                    # What is written outlives this process, so that the next one goes on from here.
+                    file.flush()
                     digests.update(chunk)
                     have += len(chunk)
                     self._furthest = max(self._furthest, have)
@@ -248,7 +250,6 @@ class Download:
                     if note.total is None and have >= next_look:
                         next_look = have + _LOOK_EVERY
                         self._check_room(note, have)
-                file.flush()
                 os.fsync(file.fileno())
         except urllib3.exceptions.HTTPError as error:
             raise FetchInterrupted(f"{self._what}: {reason(error)} after {_shown_bytes(have)}.") from error
