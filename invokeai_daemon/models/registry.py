@@ -174,12 +174,9 @@ class Registry:
             raise TypeError(f"not fields of an entry: {', '.join(sorted(unknown))}")
         with self._changing() as change:
             self._require(changes, change)
-            names: list[str] = []
             for name, fields in changes.items():
-                # An entry before it may have been folded into this one, or this one into that.
-                now = name if name in change.contents.entries else names[-1]
-                names.append(change.update(now, fields, derived=derived))
-            return names
+                change.update(change.name_of(name), fields, derived=derived)
+            return [change.name_of(name) for name in changes]
 
     def rename(self, name: str, new: str) -> str:
         """Give an entry another name; returns it as it was made fit. Its files keep theirs. Raises ModelMissing."""

@@ -35,10 +35,18 @@ class Change:
         self._root = root
         self.sheet, self.contents, self.memory = sheet, contents, memory
         self._taken = {name.casefold() for name in [*contents.entries, *sheet.names]}
+        #: Entries that turned out to be others.
+        self._folded: dict[str, str] = {}
         self._by_hash: dict[str, list[str]] = {}
         for entry in contents:
             if entry.hash:
                 self._by_hash.setdefault(entry.hash, []).append(entry.name)
+
+    def name_of(self, name: str) -> str:
+        """The name of the entry that one of this name became, where it was folded into another."""
+        while name in self._folded:
+            name = self._folded[name]
+        return name
 
     # -- one entry ---------------------------------------------------------------------------------------------------
 
@@ -60,8 +68,8 @@ class Change:
             return self._append(entry, fingerprint)
         return self._renew(old, entry, fingerprint)
 
-    def update(self, name: str, changes: Mapping[str, Any], *, derived: bool = False) -> str:
-        """Give fields of an entry other values; returns its name, which is another one when it was a duplicate."""
+    def update(self, name: str, changes: Mapping[str, Any], *, derived: bool = False) -> None:
+        """Give fields of an entry other values; with the hash of another entry the two become one."""
         old = self.contents.entries[name]
         entry = replace(old, **changes)
         if changes.get("default"):
@@ -71,7 +79,8 @@ class Change:
         self._replace(old, entry)
         if derived:
             self.memory.derive(origin(entry), dict(changes))
-        return self._merged(entry) if "hash" in changes else name
+        if entry.hash and "hash" in changes:
+            self._fold_twins(entry)
 
     def rename(self, name: str, wanted: str) -> str:
         """Give an entry another name, made fit for one and numbered when taken."""
@@ -209,23 +218,23 @@ class Change:
         self._replace(old, replace(old, aliases=tuple(alias for alias in old.aliases if alias != source)))
         self.memory.forget(source)
 
-    def _merged(self, entry: Entry) -> str:
+    def _fold_twins(self, entry: Entry) -> None:
         """Fold entries that turned out to have the same content into the first, unless the user edited both."""
         twins = [self.contents.entries[name] for name in self._by_hash.get(entry.hash, [])]
         twin = next((one for one in twins if one.name != entry.name and _are_alike(one, entry)), None)
-        if twin is None or not entry.hash:
-            return entry.name
+        if twin is None:
+            return
         order = list(self.contents.entries)
         first, second = sorted((entry, twin), key=lambda one: order.index(one.name))
         if self._is_touched(second):
             first, second = second, first
         if self._is_touched(second):
-            return entry.name
+            return
         self.remove(second.name)
+        self._folded[second.name] = first.name
         self._replace(first, replace(first, aliases=(*first.aliases, *sources_of(second))))
         for source in sources_of(second):
             self.memory.remember_alias(source, fingerprint_of(source))
-        return first.name
 
     def _is_touched(self, entry: Entry) -> bool:
         """Whether the user wrote anything into a stanza."""
