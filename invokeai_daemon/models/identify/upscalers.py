@@ -1,4 +1,4 @@
-"""Upscalers and restorers: the networks that the spandrel library runs, told by their layers and by how much they enlarge.
+"""Upscalers and restorers: the networks that spandrel runs, told by their layers and by how much they enlarge.
 
 A row of the table is an architecture in spandrel's words. Spandrel itself needs torch and the tensors; the tests hold
 this table against it. Scale and channels follow from shapes and are evidence. Never imports torch.
@@ -349,7 +349,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "quantize.embedding.weight",
             "encoder.conv_in.weight",
             "decoder.conv_out.weight",
-            "decoder.mid.attn_1.proj_out.weight",
+            "decoder.mid.attn_1.norm1.weight",
             "encoder.down.0.block.0.norm1.weight",
             "decoder.mid.block_1.norm1.weight",
             "decoder.up.0.block.0.norm1.weight",
