@@ -169,6 +169,8 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
     notes = [*match.evidence, *quantised.evidence, *weights.header.notes, *_contradictions(match, said)]
     assumed: list[str] = []
 
+    candidates: dict[str, tuple[str, ...]] = {}
+
     def word(field: str, choice: str | Choice, said_word: str | None) -> str | None:
         decision = Decision(choice) if isinstance(choice, str) else choice.decide(view)
         if said_word and decision.word != said_word:
@@ -176,7 +178,8 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
             return said_word
         if decision.says:
             notes.append(decision.says)
-        if len(decision.torn) > 1:
+        if len(decision.torn) > 1 and not said_word:
+            candidates[field] = decision.torn
             notes.append(f"its {field} may be {' or '.join(decision.torn)}")
         if decision.assumed and not said_word:
             assumed.append(field)
@@ -184,8 +187,9 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
 
     sidecar = said.sidecar
     base = word("base", family.base, said.base)
+    bases = candidates.get("base", tuple(sorted(family.bases)))
     if base is None or "base" in assumed:
-        base = _hinted_base(family, said, notes, assumed) or base
+        base = _hinted_base(bases, said, notes, assumed) or base
     format_ = word("format", family.format, None) or "unknown"
     identity = Identity(
         said.type or family.type,
@@ -197,7 +201,7 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
         needs=tuple(family.needs(view)),
     )
     identity = replace(identity, evidence=tuple(dict.fromkeys(notes)), assumed=tuple(assumed))
-    return Finding(identity, nearest, _unusable(where, match, identity, quantised.unusable))
+    return Finding(identity, nearest, _unusable(where, match, identity, bases, quantised.unusable))
 
 
 def _said_prediction(family: Family, sidecar: Sidecar | None) -> str | None:
@@ -212,10 +216,10 @@ def _overruled(field: str, said_word: str, decision: Decision) -> str:
     return f"{shown}, but the file says {decision.word}" + (f" ({decision.says})" if decision.says else "")
 
 
-def _hinted_base(family: Family, said: Said, notes: list[str], assumed: list[str]) -> str | None:
+def _hinted_base(bases: tuple[str, ...], said: Said, notes: list[str], assumed: list[str]) -> str | None:
     """The base that its folder suggests, where the file leaves it open and the family may have it."""
     hinted = said.hinted_base
-    if hinted is None or not (hinted in family.bases or not family.bases):
+    if hinted is None or not (hinted in bases or not bases):
         return None
     if "base" in assumed:
         assumed.remove("base")
@@ -231,11 +235,10 @@ def _contradictions(match: Match, said: Said) -> Iterator[str]:
     yield f"its sidecar says {wanted}, but {match.against[0]}"
 
 
-def _unusable(where: str, match: Match, identity: Identity, quantised: str) -> str:
+def _unusable(where: str, match: Match, identity: Identity, bases: tuple[str, ...], quantised: str) -> str:
     family = match.family
     why = family.unusable if isinstance(family.unusable, str) else family.unusable(match.view)
     if not why and identity.base == "unknown":
-        bases = sorted(family.bases)
         why = (
             "its base cannot be told from the file. Say it in a sidecar: a file of the same name ending in .toml with "
             f'base = "{bases[0] if bases else "sd-1"}"' + (f" (or {', '.join(bases[1:])})" if bases[1:] else "")

@@ -30,11 +30,11 @@ _WORDS = (
     (r"flux", "flux"),
     (r"z[-_]?image", "z-image"),
     (r"qwen", "qwen-image"),
-    (r"wan[-_ ]?[v2]?", "wan"),
+    (r"(?<![a-z])wan(?![a-z])", "wan"),
     (r"hunyuan[-_ ]?video", "hunyuan-video"),
     (r"hunyuan[-_ ]?image", "hunyuan-image"),
     (r"lumina", "lumina2"),
-    (r"anima\b", "anima"),
+    (r"(?<![a-z])anima(?![a-z])", "anima"),
     (r"cosmos", "cosmos"),
     (r"krea[-_ ]?2", "krea-2"),
     (r"cascade", "stable-cascade"),
@@ -50,6 +50,8 @@ _PATTERNS = tuple((re.compile(pattern), base) for pattern, base in _WORDS)
 MADE_FROM: Mapping[str, frozenset[str]] = {
     "flux": frozenset({"chroma", "hunyuan-video"}),
     "anima": frozenset({"cosmos"}),
+    # Hardly anybody trains only the text encoders of the others.
+    "sdxl": frozenset({"sd-3", "hidream", "sdxl-refiner"}),
 }
 
 
@@ -61,23 +63,34 @@ class Base(NamedTuple):
     #: What decided.
     says: str = ""
     assumed: bool = False
-    #: The bases that are left, where it stays open.
+    #: The bases that are left, where the shapes leave it open.
     candidates: tuple[str, ...] = ()
 
 
-def base_of(facts: LoraFacts, metadata: Mapping[str, str]) -> Base:
-    """The base that a LoRA is for."""
-    bases = facts.bases
-    if len(bases) == 1:
-        return Base(bases[0], _why(facts), assumed=facts.odd is not None)
+def base_of(facts: LoraFacts, metadata: Mapping[str, str], name: str = "") -> Base:
+    """The base that a LoRA is for; `name` is that of its file."""
+    if len(facts.bases) == 1:
+        return Base(facts.bases[0], _why(facts), assumed=facts.odd is not None)
+    bases = facts.bases or tuple(dict.fromkeys(architecture.base for architecture in facts.namesakes))
     said = said_base(metadata)
     if said.base and (said.base in bases or not bases):
-        return Base(said.base, said.says, assumed=said.suggested or not bases)
-    for base, others in MADE_FROM.items():
-        if base in bases and others.issuperset(set(bases) - {base}):
-            rest = " and ".join(_titles(set(bases) - {base}))
-            return Base(base, f"its layers are those of {_title(base)}; {rest} has them, too", assumed=True)
+        return Base(said.base, said.says, assumed=said.suggested or not facts.bases)
+    named = _named_base(name)
+    if named in bases and len(bases) > 1:
+        return Base(named, f'its name suggests {named} ("{shorten(name)}")', True, bases)
+    likely = _likely(bases)
+    if likely and facts.bases:
+        return Base(likely, f"most with such layers are for {_title(likely)}", True, bases)
+    if likely:
+        return Base(likely, f"its layers have the names of those of {_title(likely)}, in other sizes", True, bases)
     return Base(None, _open(facts), candidates=bases)
+
+
+def _likely(bases: tuple[str, ...]) -> str | None:
+    """Of bases with the same layers the one that the others were made from."""
+    if len(bases) == 1:
+        return bases[0]
+    return next((base for base, others in MADE_FROM.items() if set(bases) - others == {base}), None)
 
 
 def contradiction(facts: LoraFacts, metadata: Mapping[str, str]) -> str:
@@ -110,6 +123,10 @@ def said_base(metadata: Mapping[str, str]) -> Said:
     return Said()
 
 
+def _named_base(name: str) -> str | None:
+    return next((base for pattern, base in _PATTERNS if pattern.search(name.lower())), None)
+
+
 def _why(facts: LoraFacts) -> str:
     title = " or ".join(dict.fromkeys(architecture.name for architecture in facts.fitting))
     if facts.odd is not None:
@@ -130,7 +147,7 @@ def _open(facts: LoraFacts) -> str:
         return f"no model has layers like {shorten(odd.stem)} ({measured(odd.layer.measure)})"
     if not facts.bases:
         return f"its layers have names that no known model has ({shorten(facts.targets[0].stem)})"
-    return f"its layers are in {' and '.join(_titles(set(facts.bases)))}"
+    return ""
 
 
 def _titles(bases: set[str]) -> list[str]:

@@ -11,7 +11,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import NamedTuple
 
 from invokeai_daemon.models.header import Header, TensorInfo
@@ -70,6 +71,8 @@ class LoraFacts:
     #: The layer that decided, and the one that speaks against the others.
     decisive: Target | None = None
     odd: Target | None = None
+    #: Where no architecture has such layers: those that have layers of these names, in other sizes.
+    namesakes: tuple[Architecture, ...] = ()
     #: Text encoders: part -> encoder ("clip_l").
     encoders: Mapping[str, str] = field(default_factory=dict)
     #: The block counts that decided, where sizes left several: {"transformer_blocks": 19}.
@@ -119,7 +122,6 @@ def facts_of(header: Header) -> LoraFacts | None:
     net = _vote(nets(), ALL, [target for target in targets if target.place.part == "unet"])
     encoders, allowed = _encoders([target for target in targets if target.place.part != "unet"])
     mask = net.mask & allowed or net.mask
-    odd = net.odd
     if not net.voters:
         mask = allowed if encoders else 0
     fitting = tuple(ARCHITECTURES[number] for number in every(mask))
@@ -135,7 +137,8 @@ def facts_of(header: Header) -> LoraFacts | None:
         (min(ranks), max(ranks)) if ranks else (0, 0),
         fitting,
         net.decisive,
-        odd,
+        net.odd,
+        () if fitting else _namesakes(targets),
         encoders,
         blocks,
         (strange[0] if strange else "", len(strange)),
@@ -245,6 +248,16 @@ def _encoders(targets: Iterable[Target]) -> tuple[dict[str, str], int]:
 def _known(target: Target) -> bool:
     index = nets() if target.place.part == "unet" else towers()
     return target.place.module in index
+
+
+def _namesakes(targets: Iterable[Target]) -> tuple[Architecture, ...]:
+    """The architectures that have modules of all known names, whatever their sizes."""
+    mask = ALL
+    for target in targets:
+        sizes = nets().get(target.place.module) if target.place.part == "unet" else None
+        if sizes:
+            mask &= reduce(or_, sizes.values())
+    return () if mask == ALL else tuple(ARCHITECTURES[number] for number in every(mask))
 
 
 # Counting blocks

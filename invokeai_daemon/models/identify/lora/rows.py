@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invokeai_daemon.models.identify.lora.bases import base_of, contradiction
 from invokeai_daemon.models.identify.lora.dialects import DIALECTS, dialect_of, is_control, is_motion, is_omi
-from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, facts_of
+from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, facts_of, measured
 from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule, lacks
 from invokeai_daemon.models.identify.weights import Weights, shorten
 
@@ -114,7 +114,7 @@ class _Base(Choice):
         return frozenset(architecture.base for architecture in ARCHITECTURES)
 
     def decide(self, weights: Weights) -> Decision:
-        base = base_of(_known(weights), weights.metadata)
+        base = base_of(_known(weights), weights.metadata, weights.header.path.stem)
         return Decision(base.word, base.says, base.assumed, base.candidates)
 
 
@@ -145,6 +145,10 @@ def _unusable(weights: Weights) -> str:
     facts = _known(weights)
     if is_motion(facts):
         return "it changes the motion modules of AnimateDiff, and films are not made here"
+    if facts.namesakes:
+        target = next((target for target in facts.targets if target.place.part == "unet"), facts.targets[0])
+        size = measured(target.layer.measure)
+        return f"no model that is known has layers of its sizes ({shorten(target.stem)} is one of {size})"
     if facts.broken:
         return f"{shorten(facts.broken)}. The file is damaged or was merged wrongly: fetch it again"
     if facts.unusable and len(facts.unusable) == len(facts.kinds):
