@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from invokeai_daemon.root import STATES, Root
+from tests.daemon.bench import Bench, Make
 
 HERE = Path(__file__).parent
 
@@ -161,3 +162,21 @@ def check_root(root: Root, job_ids: set[str]) -> None:
             with Picture.open(path) as picture:
                 picture.load()
                 assert "invokeai_metadata" in picture.info
+
+
+@pytest.fixture
+def make(root: Root) -> Iterator[Make]:
+    made: list[Bench] = []
+
+    def make(*arguments: object, **settings: object) -> Bench:
+        made.append(Bench(root, *arguments, **settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+@pytest.fixture
+def bench(make: Make) -> Bench:
+    return make()

@@ -4,110 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.daemon.intake import Intake
-from invokeai_daemon.daemon.notify import Notifier
-from invokeai_daemon.daemon.supervise import Worker
-from invokeai_daemon.daemon.watch import Watch
-from invokeai_daemon.models.registry import Entry, Registry
-from invokeai_daemon.root import Root
-from invokeai_daemon.settings import Settings
+from tests.daemon.bench import QUIET, Bench, Make, model, orders
 from tests.models.convert import small
-
-QUIET = 10.0
-IMPORTER = [sys.executable, "-m", "invokeai_daemon.workers.importer"]
-
-
-class Bench:
-    """The intake of one root; `now` is its clock, the importer is real."""
-
-    def __init__(self, root: Root, importer: list[str] = IMPORTER, **settings: object) -> None:
-        self.root, self.now = root, 1000.0
-        self.registry = Registry(root)
-        self.selector = selectors.DefaultSelector()
-        self.watch = Watch(lambda: None, 5.0, force_polling=True)
-        self.worker = Worker("importer", importer, self.selector, 3600.0)
-        loaded = Settings.model_validate({"watch": {"model_quiet_seconds": QUIET}, **settings})
-        self.intake = Intake(root, loaded, self.registry, self.watch, self.worker, Notifier(""))
-        self.intake.scan(self.now)
-
-    def tick(self, seconds: float = 0.0) -> None:
-        self.now += seconds
-        self.intake.step(self.now)
-
-    def settle(self, seconds: float = 0.0) -> None:
-        """So many seconds later, let everything that is ready go through the importer."""
-        self.tick(seconds)
-        end = time.monotonic() + 90
-        while self.intake.importing and time.monotonic() < end:
-            self.selector.select(0.1)
-            self.tick()
-        assert not self.intake.importing
-
-    def scan(self) -> None:
-        self.intake.scan(self.now)
-
-    def seal(self, path: Path) -> Path:
-        self.intake.look(path, True, self.now)
-        return path
-
-    def entry(self, name: str) -> Entry:
-        entry = self.registry.get(name)
-        assert entry is not None
-        return entry
-
-    def close(self) -> None:
-        self.intake.stop()
-        self.selector.close()
-
-
-Make = Callable[..., Bench]
-
-
-@pytest.fixture
-def make(root: Root) -> Iterator[Make]:
-    made: list[Bench] = []
-
-    def make(*arguments: object, **settings: object) -> Bench:
-        made.append(Bench(root, *arguments, **settings))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for bench in made:
-        bench.close()
-
-
-@pytest.fixture
-def bench(make: Make) -> Bench:
-    return make()
-
-
-def model(root: Root, name: str = "main/cat.safetensors") -> Path:
-    path = root.autoimport / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return small.write(path)
-
-
-def orders(bench: Bench) -> list[str]:
-    """Record the paths that the importer is asked about."""
-    asked: list[str] = []
-    send = bench.worker.send
-
-    def recording(order: dict[str, object]) -> None:
-        if order["order"] == "import":
-            asked.append(str(order["path"]))
-        send(order)
-
-    bench.worker.send = recording  # type: ignore[method-assign]
-    return asked
 
 
 def test_a_renamed_in_model_is_registered_at_once_and_left_alone(bench: Bench) -> None:

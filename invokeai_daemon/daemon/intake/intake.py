@@ -203,11 +203,17 @@ class Intake:
         if why is None:
             self._ready[path] = None
             return
+        if self._is_away(path):
+            return
+        reason = f"{path}: {why}; it was not opened. Drop the model file itself, or a link to it."
+        entry = verdict_entry(path, "rejected", reason)
+        self.records.put(Record(path, entry, Note(signature_of(path) or "")), now)
+
+    def _is_away(self, path: Path) -> bool:
+        """Whether models that are known came from a link that leads nowhere now: its disk is away, and comes back."""
         known = self.registry.by_source(path)
-        if known is None or known.status != "missing":
-            reason = f"{path}: {why}; it was not opened. Drop the model file itself, or a link to it."
-            entry = verdict_entry(path, "rejected", reason)
-            self.records.put(Record(path, entry, Note(signature_of(path) or "")), now)
+        is_model = known is not None and known.status == "missing"
+        return is_model or any(noted.startswith(f"{path}{os.sep}") for noted in self.notes)
 
     def _forget(self, found: Collection[Path]) -> None:
         """Verdicts on files that the user deleted go with them, and so do those on what became part of a model."""
@@ -229,6 +235,7 @@ class Intake:
             if path not in found and path.exists() and path.is_relative_to(self.root.autoimport):
                 entry = self.registry.by_source(path)
                 is_part = self.tree.unit(path) != path or path not in self.tree.models_of(path)
+                is_part |= path.is_dir() and not self.tree.is_model(path)
                 if entry is not None and entry.source == entry.path == text and is_part:
                     yield entry
 

@@ -75,9 +75,8 @@ class Orders:
 
     def room(self, now: float) -> int:
         """How many orders the importer takes now; it is started when it does not run."""
-        if len(self._given) >= WINDOW or not self.worker.start(now) or not self.worker.is_ready:
-            return 0
-        return WINDOW - len(self._given)
+        is_there = len(self._given) < WINDOW and self._is_listening(now)
+        return WINDOW - len(self._given) if is_there else 0
 
     def give(self, path: Path, signature: str, now: float, options: dict[str, Any]) -> None:
         self._given[path] = Order(path, signature, now)
@@ -85,7 +84,7 @@ class Orders:
 
     def hash(self, path: Path, now: float) -> bool:
         """Have a full hash computed while there is nothing else to do. Whether it was ordered."""
-        if self.is_busy or not self.worker.start(now) or not self.worker.is_ready:
+        if self.is_busy or not self._is_listening(now):
             return False
         self._hashing = path
         self.worker.send({"order": "hash", "path": str(path)})
@@ -128,6 +127,11 @@ class Orders:
         self._hashing = None
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _is_listening(self, now: float) -> bool:
+        """Whether the importer, which is needed now, takes orders; it is started when it does not run."""
+        self._idle_since = now
+        return self.worker.start(now) and self.worker.is_ready
 
     def _answered(self, message: Message, now: float) -> Answer | None:
         kind, path = message.get("event"), Path(str(message.get("path")))

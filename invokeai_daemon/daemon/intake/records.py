@@ -17,14 +17,15 @@ from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.notify import Notifier
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.models.registry import Entry, Registry
+from invokeai_daemon.models.units import hub_name
 from invokeai_daemon.workers.protocol import Message
 
 #: Entries that are written together, and the seconds that the first of them may wait for more.
 BATCH, PAUSE = 500, 2.0
 #: Full hashes that are written together, and the seconds that the first of them may wait.
 HASHES, HASH_PAUSE = 200, 10.0
-#: Facts of the evidence that a line of the log shows.
-SHOWN = 2
+#: Characters of the evidence that a line of the log shows.
+SHOWN = 400
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def verdict_entry(path: Path, state: str, reason: str, identity: Message | None 
         if (value := (identity or {}).get(key))
     }
     sentences = tuple(str(need["why"]) for need in (identity or {}).get("needs", ()))
-    name = path.name if path.is_dir() else path.stem
+    name = hub_name(path) or (path.name if path.is_dir() else path.stem)
     return Entry(name=name, path=str(path), source=str(path), status=state, reason=reason, needs=sentences, **known)
 
 
@@ -181,7 +182,7 @@ class Records:
         noted = self.notes.get(path)
         if old is not None and noted is not None and _is_other(entry, record.note, old, noted):
             events.info("model.changed", name=name, path=path, reason="there are new bytes under this name")
-        because = "; ".join(record.evidence[:SHOWN])
+        because = "; ".join(record.evidence)[:SHOWN]
         facts: dict[str, Any] = {"base": entry.base, "type": entry.type}
         if entry.status == "ok":
             events.info("model.imported", name=name, path=path, **facts, because=because)
