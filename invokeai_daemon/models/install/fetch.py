@@ -148,7 +148,7 @@ class Fetcher:
             partial = place / "content"
             wanted = Wanted(url, checksum=order.checksum)
             download = Download(self._web, wanted, partial, self._limits, self._report(shown_url(url)))
-            download.known = self._ledger.find
+            download.known = lambda note: self._fetched_before(note, order.checksum)
             try:
                 fetched = download.run()
             except AlreadyThere as there:
@@ -158,6 +158,12 @@ class Fetcher:
             arrival = self._publish(partial, folder, name, order, shown_url(url), f"sha256:{fetched.sha256}")
             self._ledger.write(fetched.note, arrival.path)
             return arrival
+
+    def _fetched_before(self, note: Note, checksum: Checksum | None) -> Path | None:
+        path = self._ledger.find(note)
+        if path is None or (checksum is not None and digests_of(path, checksum).mismatch()):
+            return None
+        return path
 
     def _file_name(self, fetched: Fetched, url: str, wanted: str) -> str:
         """The stem that is wanted, else its own, with the ending of a model."""
