@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.models.units import hub_name
 from invokeai_daemon.root import Root
-from invokeai_daemon.workers import parts
 from invokeai_daemon.workers.confine import order_limits
+from invokeai_daemon.workers.parts import parts_for
 from invokeai_daemon.workers.protocol import Message
 
 log = logging.getLogger("invokeai_daemon.importer")
@@ -107,13 +107,12 @@ class Import:
             return self._verdict(verdict.state, verdict.reason, verdict.nearest)
         self.identity = identify(header or self.path, sidecar, self._hint())
         beside = companions_of(self.path)
-        found = parts.met(self.identity, self.root)
-        vae = self._vae(beside)
-        missing = [need.why for need in self.identity.needs if need not in found and not (vae and need.type == "vae")]
-        if missing:
-            return self._verdict("unusable", f"{self.path}: {'; '.join(missing)}.")
+        own = {"vae"} if self._vae(beside) else set()
+        parts = parts_for(self.identity, self.root, own, is_file=header is not None)
+        if parts.missing:
+            return self._verdict("unusable", f"{self.path}: {'; '.join(parts.missing)}.")
         if header is not None and is_convertible(header, self.identity):
-            options = self._options(beside, parts.components(self.identity, found))
+            options = self._options(beside, parts.found)
             return self._converted(header, sidecar, beside, self.root, options)
         notes = header.notes if header is not None else ()
         return self._imported(sidecar, beside, self.path, self.identity.format, "", notes)
@@ -131,7 +130,7 @@ class Import:
             return None
         return HINTS.get(self.path.relative_to(self.root.autoimport).parts[0])
 
-    def _options(self, beside: Companions, found: dict[str, Path]) -> ConvertOptions:
+    def _options(self, beside: Companions, found: Mapping[str, Path]) -> ConvertOptions:
         return ConvertOptions(
             use_ema=bool(self.wishes.get("use_ema")),
             dtype=self.wishes.get("dtype", "keep"),

@@ -20,8 +20,6 @@ from invokeai_daemon.models.header import Header, TensorInfo, read_header
 
 #: Names listed in a message before it says "and 12 more".
 SHOWN = 3
-#: What goes along with the words of a tokenizer.
-TEXTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 #: What is taken of another model's folder, by the end of the name; a tokenizer has one of the second.
 COPIED = (".safetensors", ".json", ".model", ".txt")
 TOKENIZERS = frozenset({"tokenizer.json", "spiece.model", "vocab.json"})

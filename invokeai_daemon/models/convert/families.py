@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from invokeai_daemon.models.convert.alone import CONTROLNETS, VAES
 from invokeai_daemon.models.convert.family import Family
+from invokeai_daemon.models.convert.flow import FLOW_VAES, FLUX, SD_3
 from invokeai_daemon.models.convert.sd import SD1, SD2
 from invokeai_daemon.models.convert.sdxl import REFINER, SDXL
 from invokeai_daemon.models.header import Header
 from invokeai_daemon.models.identity import Identity
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, *VAES, *CONTROLNETS)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, REFINER, SD_3, FLUX, *VAES, *FLOW_VAES, *CONTROLNETS)
 
 
 def family_of(identity: Identity) -> Family | None:

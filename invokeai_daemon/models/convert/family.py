@@ -75,8 +75,6 @@ class Component:
     averaged: str = ""
     #: It is the whole folder, without a pipeline around it.
     alone: bool = False
-    #: It has texts instead of weights, a tokenizer's words, and comes from a folder that has one of these files.
-    texts: tuple[str, ...] = ()
     #: A folder of texts, such as a tokenizer, that only another model's folder can give: without file and layouts.
     weightless: bool = False
 

@@ -90,7 +90,7 @@ def settled(identity: Identity, original: Original) -> tuple[Identity, tuple[str
 def told(config: Mapping[str, Any], original: Original) -> dict[str, Any]:
     """What the file says of this component's config that no shape tells."""
     words: dict[str, Any] = {}
-    if "attention_head_dim" in config and _heads(config, original) is not None:
+    if {"attention_head_dim", "block_out_channels"} <= config.keys() and _heads(config, original) is not None:
         words["attention_head_dim"] = _heads(config, original)
     if "scaling_factor" in config and original.scale_factor:
         words["scaling_factor"] = original.scale_factor
