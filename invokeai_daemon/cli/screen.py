@@ -43,6 +43,7 @@ def lines(snapshot: dict[str, Any], now: float) -> list[Line]:
         *_reasons("waiting", snapshot["jobs"]["waiting"], snapshot["waiting"], YELLOW),
         *_reasons("failed", snapshot["jobs"]["failed"], snapshot["failed"], RED),
         _models(snapshot),
+        *_downloads(snapshot),
         *_watched(snapshot),
         *_device(snapshot),
         Line("disk", f"{gigabytes(snapshot['disk_free'])} free"),
@@ -100,6 +101,27 @@ def _models(snapshot: dict[str, Any]) -> Line:
     text = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none: drop one into autoimport/"
     hint = ". Why: invokeai-daemon models list" if bad else ""
     return Line("models", text + hint, YELLOW if bad else PLAIN)
+
+
+def _downloads(snapshot: dict[str, Any]) -> list[Line]:
+    """One line for each that runs; those to come are counted."""
+    if snapshot["state"] == "stopped":
+        return []
+    running = [one for one in snapshot["downloads"] if one["state"] == "running"]
+    texts = [_download(one) for one in running]
+    if len(snapshot["downloads"]) > len(running):
+        texts.append(f"{len(snapshot['downloads']) - len(running)} to come")
+    return [Line("download" if number == 0 else "", text) for number, text in enumerate(texts)]
+
+
+def _download(one: dict[str, Any]) -> str:
+    of = f" of {gigabytes(one['of'])}" if one["of"] else ""
+    parts = [f"{one['source']}: {gigabytes(one['done'])}{of}"]
+    if one["bytes_per_second"]:
+        parts.append(f"{one['bytes_per_second'] / 1e6:.1f} MB/s")
+    if one["eta_s"] is not None:
+        parts.append(f"about {duration(one['eta_s'])} left")
+    return ", ".join(parts)
 
 
 def _watched(snapshot: dict[str, Any]) -> list[Line]:

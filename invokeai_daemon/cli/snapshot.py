@@ -30,6 +30,7 @@ NOTHING: dict[str, Any] = {
     "current": None,
     "models": {},
     "watch": [],
+    "downloads": [],
     "device": None,
     "problems": [],
 }

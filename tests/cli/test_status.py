@@ -46,6 +46,18 @@ def stand_in() -> Iterator[int]:
         process.kill()
 
 
+def test_downloads_are_shown_with_their_pace(program: Program, root: Root, stand_in: int) -> None:
+    running = {"source": "me/dog", "request": "x.url", "state": "running", "done": 1_200_000_000, "of": 4_270_000_000}
+    write_status(
+        root,
+        pid=stand_in,
+        downloads=[running | {"bytes_per_second": 8_100_000, "eta_s": 379}, {"source": "me/cat", "state": "queued"}],
+    )
+    shown = program("status").stdout
+    assert "download  me/dog: 1.2 GB of 4.3 GB, 8.1 MB/s, about 6 min left\n" in shown
+    assert "1 to come\n" in shown
+
+
 def test_a_root_where_no_daemon_ever_ran_is_stopped(program: Program) -> None:
     told = program("status")
     assert told.returncode == 3

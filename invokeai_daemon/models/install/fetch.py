@@ -18,7 +18,7 @@ from invokeai_daemon import files
 from invokeai_daemon.errors import FetchInterrupted, InstallError
 from invokeai_daemon.models.install.checks import Checksum, digests_of
 from invokeai_daemon.models.install.choose import Choice, RepoFile, choose, components_of, index_of
-from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetched, Limits, Report, Wanted
+from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetched, Limits, Note, Report, Wanted
 from invokeai_daemon.models.install.hub import Hub, Repository
 from invokeai_daemon.models.install.ledger import Ledger
 from invokeai_daemon.models.install.names import has_model_suffix, safe_name, sniffed_suffix, split_ending
