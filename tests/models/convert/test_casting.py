@@ -21,7 +21,9 @@ def numbers(dtype: str) -> Any:
         return torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(getattr(torch, NAMES[dtype]))
     ties = (np.arange(1 << 12, dtype=np.uint32) * 0x8000 + 0x3F000000).view(np.float32)
     bits = np.random.default_rng(0).integers(0, 1 << 32, 50_000, dtype=np.uint32).view(np.float32)
-    return torch.from_numpy(np.concatenate([ties, bits, np.float32(SPECIAL)])).to(getattr(torch, NAMES[dtype]))
+    return torch.from_numpy(np.concatenate([ties, bits, np.array(SPECIAL, dtype=np.float32)])).to(
+        getattr(torch, NAMES[dtype])
+    )
 
 
 @pytest.mark.parametrize("wanted", ["F32", "F16", "BF16"])
