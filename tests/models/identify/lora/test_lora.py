@@ -230,7 +230,8 @@ def test_there_are_hundreds_of_cases() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_a_lora_is_told_from_names_and_shapes(case: Case) -> None:
-    identity = judged(case.make()).identity
+    verdict = judged(case.make())
+    identity = verdict.identity
     assert (identity.type, identity.format) == ("lora", "lycoris")
     if case.title in ALIKE:
         assert (identity.base, identity.assumed) == ("flux", ("base",))
@@ -240,4 +241,4 @@ def test_a_lora_is_told_from_names_and_shapes(case: Case) -> None:
         assert case.base in identity.evidence[-1] and OPEN[case.title] in identity.evidence[-1]
         return
     assert (identity.base, identity.variant, identity.dialect) == (case.base, case.variant, case.dialect)
-    assert judged(case.make()).state == "ok"
+    assert verdict.state == "ok"

@@ -37,6 +37,12 @@ def named(shape: tuple[int, ...]) -> Shapes:
     return lora(shape, 8, "lora_A.default.weight", "lora_B.default.weight")
 
 
+def linear_layer(shape: tuple[int, ...]) -> Shapes:
+    """How diffusers wrapped the layers of text encoders before PEFT."""
+    leaves = lora(shape, 4, "lora_linear_layer.down.weight", "lora_linear_layer.up.weight")
+    return {leaf: size for leaf, size in leaves.items() if leaf != "alpha"}
+
+
 def bare_parameters(shape: tuple[int, ...]) -> Shapes:
     return {"lora_A": (4, shape[1]), "lora_B": (shape[0], 4)}
 
