@@ -59,9 +59,7 @@ class Document(Generic[T]):
     @property
     def problems(self) -> tuple[Problem, ...]:
         found = tuple(one for piece in self.pieces for one in piece.problems)
-        if self.broken is None:
-            return found
-        return (self.broken, *(one for one in found if one.line != self.broken.line))
+        return found or ((self.broken,) if self.broken else ())
 
 
 #: Makes something of a stanza, and says what is wrong in it; lines are counted from the stanza's own first line.
@@ -166,7 +164,7 @@ _TOP = re.compile(r"^[^\s#]", re.MULTILINE)
 #: Line ends that are none for `_TOP`, or documents and directives: such a file is parsed as a whole.
 _UNUSUAL = re.compile("\r(?!\n)|[\x85\u2028\u2029]|^(?:---|\\.\\.\\.|%)", re.MULTILINE)
 #: What may stand before the first stanza: comments and blank lines.
-_HEAD = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|$))*")
+_HEAD = re.compile(r"(?: *(?:#[^\n]*)?(?:\n|$))*")
 #: The name of a stanza whose YAML is broken.
 _GUESSED_NAME = re.compile(r"""(["']?)([^\n]+?)\1\s*:(?:\s|$)""")
 

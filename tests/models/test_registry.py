@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,8 @@ def test_an_empty_registry_says_how_to_get_a_model(registry: Registry) -> None:
         ({"status": "rejected", "reason": "it is cut off"}, "it is cut off"),
         ({"path": "/gone"}, "/gone is not there"),
         ({"type": "lora"}, "cat is a lora; a job needs a main model"),
+        ({"base": "sdxl"}, "cat is a sdxl model, which cannot be rendered yet; use one of sd-1"),
+        ({"status": "unusable", "reason": "its T5 is missing."}, "cannot be used: its T5 is missing"),
     ],
 )
 def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
@@ -444,17 +447,51 @@ def test_stanzas_of_invokeai_3_are_understood_by_their_keys(registry: Registry, 
 # Many, and at once
 
 
-def test_a_thousand_models_are_read_and_changed_quickly(registry: Registry, root: Root) -> None:
-    stanza = (
-        "model-{0}:\n  description: number {0}\n  type: main\n  base: sd-1\n  format: diffusers\n  path: models/m{0}\n"
-    )
-    write(registry, "".join(stanza.format(number) for number in range(1000)))
+def test_five_thousand_models_are_read_and_added_to_quickly(registry: Registry, root: Root) -> None:
+    folder = root.autoimport / "lora"
+    paths = [f"{folder}/ink-{number}.safetensors" for number in range(5250)]
+    many = [Entry(Path(path).stem, path, "lycoris", "lora", "sd-1", source=path) for path in paths]
+    stanza = "{0}:\n  type: lora\n  base: sd-1\n  format: lycoris\n  path: {1}\n  source: {1}\n\n"
+    write(registry, "".join(stanza.format(one.name, one.path) for one in many[:5000]))
+    assert len(registry.models()) == 5000
     start = time.process_time()
-    assert len(registry.models()) == 1000
+    registry.add_many(many[5000:])
     assert time.process_time() - start < 1.0
+    again = Registry(root)
     start = time.process_time()
-    registry.add(entry(root))
-    assert time.process_time() - start < 3.0
+    assert len(again.models()) == 5250
+    assert time.process_time() - start < 2.0
+    start = time.process_time()
+    assert all(again.by_source(entry.source) is not None for entry in many)
+    assert time.process_time() - start < 1.0
+
+
+def test_a_broken_stanza_keeps_the_model_that_was_there_and_lets_others_change(registry: Registry, root: Root) -> None:
+    registry.add_many([entry(root), entry(root, "dog")])
+    text = registry.file.read_text()
+    write(registry, text.replace("type: main", "type: a: b", 1).replace("base: sd-1", "base: sdxl"))
+    assert [(model.name, model.base) for model in registry.models()] == [("dog", "sdxl"), ("cat", "sd-1")]
+    assert [model.name for model in Registry(root).models()] == ["dog"]
+    (problem, *_) = registry.problems
+    assert problem.line == 6
+    write(registry, text)
+    assert [model.name for model in registry.models()] == ["cat", "dog"]
+    assert registry.problems == ()
+
+
+def test_pickles_in_an_older_entrys_folder_are_not_opened_here(registry: Registry, root: Root) -> None:
+    folder = folder_at(root.models / "cat")
+    (folder / "unet" / "diffusion_pytorch_model.bin").touch()
+    write(registry, "cat:\n  path: models/cat\n  format: diffusers\n")
+    (model,) = registry.models()
+    assert (model.status, "models reidentify cat" in model.reason) == ("unknown", True)
+
+
+def test_the_vae_of_an_older_stanza_is_read_in_all_its_forms(registry: Registry, root: Root) -> None:
+    forms = ["{path: vae, subfolder: a}", "models/kl.vae.pt", "{repo_id: x/y}", "x/y", "5"]
+    write(registry, "".join(f"m{number}:\n  path: p\n  vae: {form}\n" for number, form in enumerate(forms)))
+    found = [model.vae.removeprefix(str(root.path)) for model in registry.models()]
+    assert found == ["/vae/a", "/models/kl.vae.pt", "x/y", "x/y", ""]
 
 
 def test_two_writers_at_once_lose_nothing(root: Root) -> None:

@@ -99,7 +99,10 @@ def read_entry(stanza: Stanza, root: Path) -> tuple[Entry, list[Problem]]:
 def _path(value: Any, root: Path) -> str:
     if not isinstance(value, str) or not value:
         return ""
-    return os.path.normpath(root / Path(value.translate(_FROM_PRIVATE)).expanduser())
+    text = value if value.isascii() else value.translate(_FROM_PRIVATE)
+    if text.startswith("~"):
+        text = str(Path(text).expanduser())
+    return os.path.normpath(text if text.startswith(os.sep) else f"{root}{os.sep}{text}")
 
 
 def _list(value: Any) -> tuple[str, ...]:
