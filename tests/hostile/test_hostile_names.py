@@ -31,7 +31,7 @@ ODD_NAMES = {
     "decomposed": "cafe\u0301",
     "blanks": "  a  b ",
     "quotes": "a'b\"c`d$(touch x);e&f|g",
-    "YAML words": "null",
+    "null": "null",
     "a number": "1e3",
     "markup": "<script>alert(1)</script>",
     "stars": "*?[a]",
@@ -102,7 +102,7 @@ TRICKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "link to nothing": (lambda path: path.symlink_to("gone"), "not there|No such file"),
     "link to a device": (lambda path: path.symlink_to("/dev/zero"), "a device|not a regular file"),
     "link to a terminal": (lambda path: path.symlink_to("/dev/tty"), "a device|not a regular file|No such"),
-    "link to a process": (lambda path: path.symlink_to("/proc/self/mem"), "empty"),
+    "link to a process": (lambda path: path.symlink_to("/proc/self/mem"), "empty|cannot be read"),
     "device": (_device, "a device|not a regular file"),
     "socket": (_socket, "a socket|not a regular file"),
 }
@@ -181,7 +181,8 @@ def test_whole_models_under_odd_names_are_models_and_their_entries_survive_a_res
     whole = small.write(folder / "whole.safetensors").read_bytes()
     (folder / "whole.safetensors").unlink()
     made = {}
-    for place, (what, name) in enumerate(ODD_NAMES.items()):
+    for place, what in enumerate(("line break", "right to left", "option", "broken UTF-8", "quotes", "null", "long")):
+        name = ODD_NAMES[what]
         path = folder / f"{name}.safetensors"
         if _is_possible(path):
             # Each differs in a byte of its last tensor, since the same content is one model.

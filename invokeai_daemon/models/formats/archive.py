@@ -68,7 +68,7 @@ class Archive:
             raise UnreadableModel(f"{self.where}: {name} has {member.size:,} bytes; at most {limit:,} are read.")
         raw = os.pread(self.descriptor, member.size, member.offset)
         if len(raw) != member.size or zlib.crc32(raw) != member.crc:
-            raise _damaged(self.where, name)
+            raise _damaged(self.where, member)
         return raw
 
 
@@ -93,17 +93,22 @@ class Checksums:
             if end > self._position:
                 return
             if self._crc != member.crc:
-                raise _damaged(self.where, member.name)
+                raise _damaged(self.where, member)
             self._place, self._crc = self._place + 1, 0
 
     def finish(self) -> None:
         """No more bytes come. Raises UnreadableModel when members are missing."""
         if self._place < len(self._members):
-            raise _damaged(self.where, self._members[self._place].name)
+            raise _damaged(self.where, self._members[self._place])
 
 
-def _damaged(where: str, name: str) -> UnreadableModel:
-    return UnreadableModel(f"{where}: {name} is damaged (its checksum is wrong). Copy the file again.")
+def _damaged(where: str, member: Member) -> UnreadableModel:
+    if member.crc:
+        return UnreadableModel(f"{where}: {member.name} is damaged (its checksum is wrong). Copy the file again.")
+    return UnreadableModel(
+        f"{where}: {member.name} is damaged, or torch was told to save it without checksums. Copy the file again, or "
+        "save it again with checksums."
+    )
 
 
 def read_archive(descriptor: int, where: str) -> Archive:

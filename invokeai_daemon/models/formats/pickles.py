@@ -153,7 +153,9 @@ class _Machine:
                 if not code:
                     raise self._cut_off()
                 self.at += 1
-                self.works(1)
+                self.work_left -= 1
+                if self.work_left < 0:
+                    raise self._too_much()
                 _OPCODES[code[0]](self)
             self.at += 1
             return self.stack.pop()
@@ -166,7 +168,10 @@ class _Machine:
         """Count work. Raises UnreadableModel when it is more than a model can need."""
         self.work_left -= amount
         if self.work_left < 0:
-            raise UnreadableModel(f"{self.where}: its pickle has more than {MAX_OPCODES:,} opcodes and copied values.")
+            raise self._too_much()
+
+    def _too_much(self) -> UnreadableModel:
+        return UnreadableModel(f"{self.where}: its pickle has more than {MAX_OPCODES:,} opcodes and copied values.")
 
     def _cut_off(self) -> CutOffPickle:
         return CutOffPickle(f"{self.where}: its pickle is malformed or cut off at byte {self.at}. Copy the file again.")
