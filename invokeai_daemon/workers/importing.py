@@ -24,6 +24,7 @@ from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.models.units import hub_name
+from invokeai_daemon.models.words import said_beside
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.confine import order_limits
 from invokeai_daemon.workers.parts import parts_for
@@ -158,6 +159,8 @@ class Import:
     def _imported(
         self, sidecar: Sidecar, beside: Companions, path: Path, form: str, digest: str, notes: Iterable[str]
     ) -> Message:
+        told = said_beside(beside.json)
+        settings = sidecar.default_settings.model_dump(exclude_none=True)
         entry = Entry(
             name=self._name(sidecar),
             path=str(path.absolute()),
@@ -168,9 +171,9 @@ class Import:
             prediction_type=self.identity.prediction_type,
             hash=digest,
             source=str(self.path.absolute()),
-            description=sidecar.description or "",
-            default_settings=sidecar.default_settings.model_dump(exclude_none=True),
-            trigger_phrases=tuple(sidecar.trigger_phrases),
+            description=sidecar.description or told.get("description", ""),
+            default_settings={**told.get("default_settings", {}), **settings},
+            trigger_phrases=tuple(sidecar.trigger_phrases) or told.get("trigger_phrases", ()),
             reason="; ".join([*self._taken_for_granted(), *self.notes, *notes]),
             dialect=self.identity.dialect,
             source_url=sidecar.source_url or sidecar.install or "",

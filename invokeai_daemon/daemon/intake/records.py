@@ -104,6 +104,7 @@ class Records:
         if not self._waiting or not (at_once or len(self._waiting) >= BATCH or now - self._since >= PAUSE):
             return []
         records, self._waiting = list(self._waiting.values()), {}
+        self._move(records)
         before = [self.registry.by_source(record.path) for record in records]
         entries = [self._completed(record, old) for record, old in zip(records, before, strict=True)]
         names = self.edit(lambda: self.registry.add_many(entries))
@@ -150,32 +151,28 @@ class Records:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _completed(self, record: Record, old: Entry | None) -> Entry:
-        """The entry with the hash that is known of these very bytes, at this path or at one that is gone."""
-        entry, fingerprint = record.entry, record.note.fingerprint
-        if entry.hash or not fingerprint:
-            return entry
-        noted = self.notes.get(record.path)
-        if old is not None and noted is not None and noted.fingerprint == fingerprint:
-            return replace(entry, hash=old.hash)
-        if old is None:
-            moved = self._moved(record)
-            if moved is not None:
-                return replace(entry, hash=moved.hash)
-        return entry
+    def _move(self, records: list[Record]) -> None:
+        """Let the entries of files that were moved here, also from another disk, go with them."""
+        moves: dict[str, Path] = {}
+        for record in records:
+            if self.notes.get(record.path) is None and self.registry.by_source(record.path) is None:
+                alike = (path for path in self.notes.alike(record.note.fingerprint) if not os.path.lexists(path))
+                old = next((path for path in alike if path not in moves and self.registry.by_source(path)), None)
+                if old is not None:
+                    moves[old] = record.path
+        names = self.edit(lambda: self.registry.moved_many(list(moves.items()))) if moves else None
+        for (old, path), name in zip(moves.items(), names or (), strict=False):
+            self.notes.put(path, self.notes.get(old) or Note(""))
+            self.notes.forget(old)
+            events.info("model.moved", name=name, path=path, before=old)
 
-    def _moved(self, record: Record) -> Entry | None:
-        """The entry of a file that was moved here, also from another disk: it stays the same model."""
-        for path in self.notes.alike(record.note.fingerprint):
-            old = self.registry.by_source(path)
-            if old is None or os.path.lexists(path):
-                continue
-            name = self.edit(lambda path=path: self.registry.moved(path, record.path))  # type: ignore[misc]
-            if name is not None:
-                self.notes.forget(path)
-                events.info("model.moved", name=name, path=record.path, before=path)
-                return old
-        return None
+    def _completed(self, record: Record, old: Entry | None) -> Entry:
+        """The entry with the hash that is known of these very bytes."""
+        noted, fingerprint = self.notes.get(record.path), record.note.fingerprint
+        is_same = old is not None and noted is not None and noted.fingerprint == fingerprint != ""
+        if old is not None and is_same and not record.entry.hash:
+            return replace(record.entry, hash=old.hash)
+        return record.entry
 
     def _tell(self, record: Record, name: str, old: Entry | None) -> None:
         entry, path = record.entry, record.path
