@@ -38,6 +38,8 @@ from invokeai_daemon.spool.spool import Spool
 MOST_FAILURES = 20
 #: Seconds that a renderer has to finish or abandon its step when the daemon stops.
 PATIENCE = 20.0
+#: Models that cannot be used, as many as the status tells of.
+MOST_VERDICTS = 50
 #: Seconds between two looks at whether watched folders were replaced.
 CHECK_SECONDS = 5.0
 
@@ -321,9 +323,16 @@ class Daemon:
             yield self.room.why, "disk"
         for problem in self.registry.problems:
             yield str(problem), "configs/models.yaml"
-        for entry in self.registry.models():
-            if entry.status in ("unusable", "unknown", "rejected"):
-                yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
+        yield from self._verdicts()
         yield from self.intake.problems(now)
         yield from self.downloads.problems()
         yield from self.jobs.problems(now)
+
+    def _verdicts(self) -> Iterator[tuple[str, str]]:
+        """The models that cannot be used, the first of many."""
+        bad = [entry for entry in self.registry.models() if entry.status in ("unusable", "unknown", "rejected")]
+        for entry in bad[:MOST_VERDICTS]:
+            yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
+        if len(bad) > MOST_VERDICTS:
+            more = f"{len(bad) - MOST_VERDICTS} more models cannot be used; see invokeai-daemon models list"
+            yield more, "configs/models.yaml"

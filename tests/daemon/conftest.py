@@ -125,11 +125,12 @@ class Served:
         folder = self.root.outputs / job_id
         return sorted(path.name for path in folder.glob("*.png")) if folder.is_dir() else []
 
-    def register(self, name: str = "paint") -> None:
-        """A model that the painter takes."""
+    def register(self, name: str = "paint", more: str = "") -> None:
+        """A model that the painter takes; `more` are further lines of its stanza."""
         folder = self.root.models / "sd-1" / "main" / name
         folder.mkdir(parents=True, exist_ok=True)
         stanza = f"{name}:\n  path: {folder}\n  format: diffusers\n  type: main\n  base: sd-1\n  variant: normal\n"
+        stanza += more
         with self.root.registry_file.open("a") as file:
             file.write(stanza)
 

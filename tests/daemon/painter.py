@@ -86,13 +86,21 @@ class Painter:
         except OSError as error:
             say(event="image_failed", job=plan.job_id, image=image.number, error=str(error), temporary=True)
             return
+        warnings = ["the picture is one flat colour; …"] if "flat" in plan.model.name else []
         say(
-            event="published", job=plan.job_id, image=image.number, file=name, seed=image.seed, seconds=0.1, warnings=[]
+            event="published",
+            job=plan.job_id,
+            image=image.number,
+            file=name,
+            seed=image.seed,
+            seconds=0.1,
+            warnings=warnings,
         )
 
     def misbehave(self, plan: Plan, image: Image, folder: Path) -> bool:
         """Do what the prompt says; whether the image is to be painted."""
-        prompt = image.prompt
+        # A test picture has its own prompt: there the model's name says it.
+        prompt = plan.model.name.replace("-", " ") if plan.job_id == ".thumbnail" else image.prompt
         mark = folder / ".died"
         if "die once" in prompt and not mark.exists():
             mark.touch()
