@@ -25,7 +25,8 @@ BUFFER = 256 * 1024
 CAST_BUFFER = 1024 * 1024
 #: File systems share whole blocks of this size, if they lie alike in both files.
 BLOCK = 4096
-#: safetensors readers map the file: values must lie on a multiple of their size.
+#: safetensors' own writer starts its data on a multiple of this. Readers map the file and ask no more than that values
+#: lie on a multiple of their size, which those of the source do or not.
 ALIGNMENT = 8
 #: What says that the kernel cannot copy between these two files.
 UNABLE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
@@ -90,8 +91,14 @@ def write_safetensors(source: int, path: Path, runs: Sequence[Run], moved: Moved
     return lost
 
 
-def copy_file(path: Path, copy: Path, moved: Moved) -> None:
-    """Copy a whole file to a new one and put it on disk. Raises as `write_safetensors` does."""
+def copy_file(path: Path, copy: Path, moved: Moved, *, may_link: bool = False) -> None:
+    """Copy a whole file to a new one and put it on disk. Raises as `write_safetensors` does.
+
+    With `may_link` the copy is a second name of the file where the file system can do that.
+    """
+    if may_link and _linked(path, copy):
+        moved(path.stat().st_size)
+        return
     with opened(path) as (source, size):
         target = os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -99,6 +106,16 @@ def copy_file(path: Path, copy: Path, moved: Moved) -> None:
             os.fsync(target)
         finally:
             os.close(target)
+
+
+def _linked(path: Path, copy: Path) -> bool:
+    try:
+        copy.hardlink_to(path)
+    except OSError as error:
+        if error.errno in {*UNABLE, errno.EMLINK}:
+            return False
+        raise
+    return True
 
 
 def safetensors_header(runs: Sequence[Run]) -> bytes:
@@ -110,14 +127,15 @@ def safetensors_header(runs: Sequence[Run]) -> bytes:
         entries[run.name] = {"dtype": run.dtype, "shape": run.shape, "data_offsets": [position, end]}
         position = end
     raw = json.dumps(entries, separators=(",", ":")).encode()
-    raw += b" " * _padding(8 + len(raw), runs[0].offset if runs else 0)
+    raw += b" " * _padding(8 + len(raw), runs)
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _padding(length: int, offset: int) -> int:
-    if offset % ALIGNMENT:
+def _padding(length: int, runs: Sequence[Run]) -> int:
+    """So that the first tensor, whose values are the widest, lies in its block as in the source."""
+    if not runs or not runs[0].is_copied or runs[0].offset % casting.WIDTHS[runs[0].dtype]:
         return -length % ALIGNMENT
-    return (offset - length) % BLOCK
+    return (runs[0].offset - length) % BLOCK
 
 
 def steps(runs: Sequence[Run]) -> Iterator[Run | tuple[int, int]]:
