@@ -20,12 +20,13 @@ import pytest
 from demo_model.evaluate import BUNDLED
 from invokeai_daemon.daemon.downloads import Downloads
 from invokeai_daemon.daemon.notify import Notifier
+from invokeai_daemon.daemon.run import Programs
 from invokeai_daemon.daemon.supervise import Worker
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings, load_settings
 from tests.daemon.conftest import QUICK, Served, wait_until
-from tests.models.install.servers import FileServer, Page, served, weights
+from tests.models.install.servers import FileServer, HubServer, Page, served, weights
 
 CAT = weights(50_000)
 SETTINGS = "[install]\nallow_private = true\nretries = 0\ntimeout_seconds = 5.0\n[watch]\njob_quiet_seconds = 0.0\n"
@@ -269,6 +270,27 @@ def test_nothing_is_fetched_where_the_settings_say_so(root: Root, server: FileSe
     desk.idle()
     desk.close()
     assert (desk.arrived, server.asked) == ([], [])
+
+
+def test_the_hub_is_asked_though_other_processes_are_told_to_stay_offline(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The systemd unit sets this for all, so that rendering never waits for a network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    desk, hub = Desk(root), HubServer()
+    hub.repos["me/ink"] = {"pytorch_lora_weights.safetensors": CAT}
+    with served(hub):
+        root.settings_file.write_text(f'[install]\nhub_endpoint = "{hub.url}"\n[limits]\nfree_gb = 0.0\n')
+        desk.drop("ink.txt", "me/ink\n")
+        desk.idle()
+    desk.close()
+    assert (desk.arrived, list(desk.downloads.problems())) == ([root.autoimport / "lora" / "ink.safetensors"], [])
+
+
+def test_tokens_stand_in_no_command_line(root: Root) -> None:
+    settings = Settings.model_validate({"install": {"tokens": {"example.org": "s3cret"}}})
+    commands = Programs().commands(settings, root)
+    assert not [word for command in vars(commands).values() for word in command if "s3cret" in word]
 
 
 # -- with the whole daemon ---------------------------------------------------------------------------------------------

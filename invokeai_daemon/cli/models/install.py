@@ -20,7 +20,7 @@ from invokeai_daemon.root import Root
 
 if TYPE_CHECKING:
     from invokeai_daemon.models.install.fetch import Fetcher, Tell
-    from invokeai_daemon.models.install.sources import HubModel, StarterName, WebFile
+    from invokeai_daemon.models.install.sources import Remote
     from invokeai_daemon.models.install.starters import Starter
 
 #: What --starter takes beside names.
@@ -138,7 +138,7 @@ def _one(name: str, act: Callable[[], tuple[tuple[str, ...], str]]) -> Outcome:
     return Installed(name, True, message, paths)
 
 
-def _fetched(source: WebFile | HubModel | StarterName, fetcher: Fetcher, wishes: Wishes) -> tuple[tuple[str, ...], str]:
+def _fetched(source: Remote, fetcher: Fetcher, wishes: Wishes) -> tuple[tuple[str, ...], str]:
     from invokeai_daemon.models.install.checks import Checksum
     from invokeai_daemon.models.install.fetch import Order
 

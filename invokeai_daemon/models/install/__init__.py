@@ -6,6 +6,7 @@
     download   one file, with resume, retries and checks
     choose     which files of a repository are the model
     hub        a repository's list of files
+    civitai    what a page of civitai.com shows
     starters   configs/INITIAL_MODELS.yaml
     staging    unfinished downloads, and how a finished one appears
     local      files and folders of this machine

@@ -16,13 +16,22 @@ from typing import Any
 
 from invokeai_daemon import files
 from invokeai_daemon.errors import FetchInterrupted, InstallError
+from invokeai_daemon.models.install import civitai
 from invokeai_daemon.models.install.checks import Checksum, digests_of
 from invokeai_daemon.models.install.choose import Choice, RepoFile, choose, components_of, index_of
 from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetched, Limits, Note, Report, Wanted
 from invokeai_daemon.models.install.hub import Hub, Repository
 from invokeai_daemon.models.install.ledger import Ledger
 from invokeai_daemon.models.install.names import has_model_suffix, safe_name, sniffed_suffix, split_ending
-from invokeai_daemon.models.install.sources import HubModel, Source, StarterName, WebFile, shown_url
+from invokeai_daemon.models.install.sources import (
+    CivitaiModel,
+    HubModel,
+    Remote,
+    Source,
+    StarterName,
+    WebFile,
+    shown_url,
+)
 from invokeai_daemon.models.install.staging import has_digest, publish, staged
 from invokeai_daemon.models.install.starters import Starter, parser_of, read_starters
 from invokeai_daemon.models.install.tokens import Tokens
@@ -42,7 +51,7 @@ Tell = Callable[[str, int, int | None], None]
 class Order:
     """What to fetch and what to make of it."""
 
-    source: WebFile | HubModel | StarterName
+    source: Remote
     #: Where it goes; None: by its type, below autoimport/.
     folder: Path | None = None
     #: The stem that it gets; empty: its own.
@@ -108,6 +117,8 @@ class Fetcher:
                 return self._starter(name, order)
             case HubModel() as source:
                 return [self._repository(source, order)]
+            case CivitaiModel() as source:
+                return [self._civitai(source, order)]
             case WebFile(url):
                 return [self._file(url, order)]
 
@@ -139,6 +150,20 @@ class Fetcher:
             except InstallError as error:
                 gone.append(str(error))
         raise InstallError("\n".join(gone))
+
+    # -- civitai ---------------------------------------------------------------------------------------------------
+
+    def _civitai(self, source: CivitaiModel, order: Order) -> Arrival:
+        version = civitai.look(self._web, source)
+        said = {
+            "description": version.description or None,
+            "trigger_phrases": list(version.trigger_phrases) or None,
+            "source_url": version.page or None,
+        }
+        known = {key: value for key, value in said.items() if value} | dict(order.known)
+        folder = order.folder or self._root.autoimport / (version.kind or UNSORTED)
+        checksum = order.checksum or version.checksum
+        return self._file(version.url, replace(order, folder=folder, checksum=checksum, known=known))
 
     # -- addresses -------------------------------------------------------------------------------------------------
 
@@ -251,7 +276,7 @@ class Fetcher:
 
     def _publish(self, content: Path, folder: Path, name: str, order: Order, url: str, checksum: str) -> Arrival:
         is_told = checksum.startswith(("sha256:", "blake3:"))
-        said = {**order.known, "source_url": url, "hash": checksum if is_told else None}
+        said = {"source_url": url, **order.known, "hash": checksum if is_told else None}
         sidecar = None if order.has_sidecar else dump_toml({key: value for key, value in said.items() if value})
         path, was_there = publish(content, folder, name, sidecar)
         return Arrival(path, was_there)

@@ -37,7 +37,8 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 #: A text that can only be meant as a path of this machine.
 _PATHLIKE = re.compile(r"(?:/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:)", re.IGNORECASE)
 _GITHUB_FILE = re.compile(r"/([^/]+)/([^/]+)/blob/(.+)")
-_CIVITAI_PAGE = re.compile(r"/models/\d+(?:/.*)?")
+_CIVITAI_PAGE = re.compile(r"/models/([0-9]+)(?:/.*)?")
+_CIVITAI_FILE = re.compile(r"/api/download/models/([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,21 @@ class HubModel:
 
 
 @dataclass(frozen=True)
+class CivitaiModel:
+    """A model of civitai.com; at least one of both is known."""
+
+    model: str | None
+    #: None for the newest.
+    version: str | None
+
+    def __str__(self) -> str:
+        if self.model is None:
+            return f"https://civitai.com/api/download/models/{self.version}"
+        version = f"?modelVersionId={self.version}" if self.version else ""
+        return f"https://civitai.com/models/{self.model}{version}"
+
+
+@dataclass(frozen=True)
 class StarterName:
     """A name of the starter list."""
 
@@ -90,7 +106,9 @@ class StarterName:
         return self.name
 
 
-Source = LocalPath | WebFile | HubModel | StarterName
+#: What is fetched.
+Remote = WebFile | HubModel | CivitaiModel | StarterName
+Source = LocalPath | Remote
 
 
 def parse_source(
@@ -185,8 +203,12 @@ def _address(text: str, scheme: str, hub_hosts: Collection[str]) -> Source:
         raise InstallError(f"{text} names no host.")
     if host in hub_hosts or parts.netloc.lower() in hub_hosts:
         return _hub_page(text, unquote(parts.path))
-    if host in _CIVITAI_HOSTS and _CIVITAI_PAGE.fullmatch(parts.path):
-        return _civitai_page(text, parts.query)
+    if host in _CIVITAI_HOSTS and (shown := _CIVITAI_PAGE.fullmatch(parts.path)):
+        version = parse_qs(parts.query).get("modelVersionId", [""])[0]
+        return CivitaiModel(shown[1], version if version.isascii() and version.isdecimal() else None)
+    # With a query it chooses one of several files, of which only the address knows.
+    if host in _CIVITAI_HOSTS and not parts.query and (shown := _CIVITAI_FILE.fullmatch(parts.path)):
+        return CivitaiModel(None, shown[1])
     if host in ("github.com", "www.github.com") and (shown := _GITHUB_FILE.fullmatch(parts.path)):
         return WebFile(f"https://github.com/{shown[1]}/{shown[2]}/raw/{shown[3]}")
     return WebFile(parts._replace(fragment="").geturl())
@@ -206,16 +228,6 @@ def _hub_page(text: str, path: str) -> HubModel:
     length = 3 if rest[1:3] == ["refs", "pr"] else 1
     revision = "/".join(rest[1 : 1 + length]) or "main"
     return _hub_model(text, repo, None if revision == "main" else revision, None, "/".join(rest[1 + length :]))
-
-
-def _civitai_page(text: str, query: str) -> WebFile:
-    version = parse_qs(query).get("modelVersionId", [""])[0]
-    if not version.isdecimal():
-        raise InstallError(
-            f"{text} is the page of a model, which may have several files. Choose a version on it, "
-            "so that the address ends in ?modelVersionId=…, or copy the address of its download button."
-        )
-    return WebFile(f"https://civitai.com/api/download/models/{version}")
 
 
 def shown_url(url: str) -> str:

@@ -16,9 +16,7 @@ from invokeai_daemon.models.install.checks import Checksum
 from invokeai_daemon.models.install.sources import (
     HUB_HOSTS,
     HubModel,
-    LocalPath,
     Source,
-    StarterName,
     WebFile,
     parse_source,
 )
@@ -119,7 +117,7 @@ def _source(text: object, revision: object, subfolder: object) -> HubModel | Web
     if not isinstance(text, str):
         raise InstallError("a starter names a repo_id: owner/name, or a url.")
     source: Source = parse_source(text)
-    if isinstance(source, LocalPath | StarterName):
+    if not isinstance(source, HubModel | WebFile):
         raise InstallError(f"{text} is no repository and no address.")
     if isinstance(source, HubModel) and (revision or subfolder):
         revised = f"@{revision}" if revision else ""

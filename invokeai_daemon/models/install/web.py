@@ -1,4 +1,4 @@
-"""Web: one HTTP request, through its redirects, to hosts that may be asked. Never reads the answer's body itself.
+"""Web: one HTTP request, through its redirects, to hosts that may be asked. Large answers are read by who asked.
 
 Redirects are followed here, one by one, because each leads to a host that has its own token and must be allowed.
 Proxies of the environment (HTTPS_PROXY, NO_PROXY) are used.
@@ -54,6 +54,14 @@ class Web:
             # What was not read is not worth keeping the connection for.
             response.close()
             response.release_conn()
+
+    def content(self, url: str, most: int) -> bytes:
+        """The first `most` bytes of a small answer. Raises as `open` does."""
+        with self.open(url) as (response, _):
+            try:
+                return response.read(most)
+            except urllib3.exceptions.HTTPError as error:
+                raise FetchInterrupted(f"{shown_url(url)}: {reason(error)}.") from error
 
     def _followed(self, url: str, headers: dict[str, str]) -> tuple[Response, str]:
         here, was_encrypted = url, False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invokeai_daemon.errors import InstallError, NotASource
-from invokeai_daemon.models.install.sources import HubModel, LocalPath, StarterName, WebFile, parse_source
+from invokeai_daemon.models.install.sources import CivitaiModel, HubModel, LocalPath, StarterName, WebFile, parse_source
 
 STARTERS = ("stable-diffusion-1.5", "d&d-diffusion-1.0")
 
@@ -37,9 +37,13 @@ STARTERS = ("stable-diffusion-1.5", "d&d-diffusion-1.0")
         ("https://huggingface.co/a/b/tree/refs%2Fpr%2F3/unet", HubModel("a/b", "refs/pr/3", path="unet")),
         ("https://huggingface.co/a/b/blob/main/x/cat.ckpt", HubModel("a/b", path="x/cat.ckpt")),
         ("https://huggingface.co/a/b/resolve/main/c%20t.ckpt?download=true", HubModel("a/b", path="c t.ckpt")),
+        ("https://civitai.com/models/78605/ink-scenery-or?modelVersionId=83390", CivitaiModel("78605", "83390")),
+        ("https://civitai.com/models/78605/ink-scenery-or", CivitaiModel("78605", None)),
+        ("https://civitai.com/models/78605?modelVersionId=x", CivitaiModel("78605", None)),
+        ("https://civitai.com/api/download/models/83390", CivitaiModel(None, "83390")),
         (
-            "https://civitai.com/models/78605/ink-scenery-or?modelVersionId=83390",
-            WebFile("https://civitai.com/api/download/models/83390"),
+            "https://civitai.com/api/download/models/83390?type=VAE",
+            WebFile("https://civitai.com/api/download/models/83390?type=VAE"),
         ),
         ("https://github.com/o/r/blob/v1/w/4x.pth", WebFile("https://github.com/o/r/raw/v1/w/4x.pth")),
         ("stable-diffusion-1.5", StarterName("stable-diffusion-1.5")),
@@ -68,7 +72,6 @@ def test_a_text_means_one_thing(text: str, meant: object) -> None:
         ("a/b:onnx:unet", "onnx is no variant"),
         ("https://huggingface.co/datasets/a/b", "shows a dataset"),
         ("https://huggingface.co/models", "shows no model"),
-        ("https://civitai.com/models/78605/ink-scenery-or", "Choose a version"),
     ],
 )
 def test_what_is_meant_and_cannot_be_fetched_says_why(text: str, why: str) -> None:
@@ -136,8 +139,11 @@ MODELS = st.builds(
 )
 
 
-@given(MODELS)
-def test_what_a_source_is_written_as_means_that_source(model: HubModel) -> None:
+CIVITAI = st.integers(0, 10**9).map(str)
+
+
+@given(MODELS | st.builds(CivitaiModel, CIVITAI, st.none() | CIVITAI) | st.builds(CivitaiModel, st.none(), CIVITAI))
+def test_what_a_source_is_written_as_means_that_source(model: HubModel | CivitaiModel) -> None:
     assert parse_source(str(model)) == model
 
 
