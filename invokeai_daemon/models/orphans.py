@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invokeai_daemon.files import TEMPORARY_PREFIX
-from invokeai_daemon.models.convert.store import MARKER, read_marker
+from invokeai_daemon.models.convert.conversion import MARKER
+from invokeai_daemon.models.convert.store import read_marker
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.root import Root
 

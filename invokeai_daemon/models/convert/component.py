@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.convert.casting import NARROW, WIDTHS, WORDS
-from invokeai_daemon.models.convert.conversion import FileCopy, WeightFile
+from invokeai_daemon.models.convert.conversion import MARKER, FileCopy, WeightFile
 from invokeai_daemon.models.convert.copying import Run
 from invokeai_daemon.models.convert.family import Component, Layout
 from invokeai_daemon.models.convert.layout import MissingTensorError, Part, Rename, same_values
@@ -107,7 +107,8 @@ def _from_folder(component: Component, folder: Path) -> Planned:
         needs = "config.json and safetensors weights"
     if not is_whole:
         raise UnreadableModel(f"{folder}: not a {component.name} folder: it needs {needs}.")
-    copies = tuple(FileCopy(component.folder + path.name, path, path.stat().st_size) for path in kept)
+    is_ours = (folder.parent / MARKER).is_file()
+    copies = tuple(FileCopy(component.folder + path.name, path, path.stat().st_size, is_ours) for path in kept)
     return Planned(component, copies=copies)
 
 

@@ -22,6 +22,8 @@ from invokeai_daemon.models.convert.options import ConvertOptions
 from invokeai_daemon.models.header import crc_watch, opened, read_header
 from invokeai_daemon.models.identity import Identity
 
+#: What a folder that the daemon made has, and says where it came from.
+MARKER = ".invokeai-daemon.json"
 #: Told the bytes done and the bytes there are.
 Progress = Callable[[int, int], None]
 
@@ -46,6 +48,8 @@ class FileCopy:
     path: str
     source: Path
     nbytes: int
+    #: It lies in a folder that the daemon made and never changes: the copy may be another name of the same file.
+    is_ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Conversion:
                 }
                 for copy in self.copies:
                     (folder / copy.path).parent.mkdir(parents=True, exist_ok=True)
-                    copy_file(copy.source, folder / copy.path, moved)
+                    copy_file(copy.source, folder / copy.path, moved, may_link=copy.is_ours)
             except BaseException:
                 stop.set()
                 raise

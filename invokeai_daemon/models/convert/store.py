@@ -21,7 +21,7 @@ from typing import Any
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import DiskFull, UnreadableModel
 from invokeai_daemon.files import TEMPORARY_PREFIX, sync_file, sync_folder, temporary_beside
-from invokeai_daemon.models.convert.conversion import Conversion, Progress, Result
+from invokeai_daemon.models.convert.conversion import MARKER, Conversion, Progress, Result
 from invokeai_daemon.models.convert.copying import content_hash
 from invokeai_daemon.models.convert.family import diffusers_version
 from invokeai_daemon.models.convert.options import ConvertOptions
@@ -30,7 +30,6 @@ from invokeai_daemon.models.header import Header
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.root import Root
 
-MARKER = ".invokeai-daemon.json"
 #: Raised whenever the same file would be converted to another folder; older copies are then not reused.
 CONVERTER = 2
 #: Bytes of a folder besides its tensors: tokenizer, configs, block sizes.

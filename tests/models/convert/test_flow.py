@@ -257,3 +257,13 @@ def test_a_vae_of_sixteen_channels_alone_becomes_a_folder_with_its_own_scale(
     folder = convert_model(header, Identity("vae", base, "checkpoint"), root, "ae")
     config = json.loads((folder / "config.json").read_text())
     assert (config["scaling_factor"], config["shift_factor"], config["use_quant_conv"]) == (scaling, shift, False)
+
+
+def test_parts_of_another_converted_model_are_not_written_twice(tokenizer: Path, tmp_path: Path) -> None:
+    first = converted(DEV, tmp_path, parts={"tokenizer_2": tokenizer})
+    parts = {name: first / name for name in ("vae", "text_encoder", "text_encoder_2", "tokenizer_2")}
+    second = converted(only(SCHNELL, "transformer"), tmp_path / "second", parts=parts)
+    shared = "text_encoder_2/model.safetensors"
+    assert (first / shared).samefile(second / shared)
+    assert not (first / "transformer/config.json").samefile(second / "transformer/config.json")
+    assert not (tokenizer / "tokenizer.json").samefile(first / "tokenizer_2/tokenizer.json")
