@@ -9,16 +9,11 @@ Orders to the renderer
     {"order": "cancel", "job": "cat"}
     {"order": "stop"}                                   finish or abandon the current step, then exit
 
-Orders to the importer
-    {"order": "import", "path": "…", "root": "…", "verify": false}
+Orders to the importer, followed one after the other; many may wait
+    {"order": "import", "path": "…", "root": "…", "verify": false, "use_ema": false, "dtype": "keep", "vae": null}
                                                         `verify`: compare the copy with its source afterwards
     {"order": "identify", "path": "…"}
-    {"order": "stop"}
-
-Orders to the downloader
-    {"order": "install", "key": 1, "source": "owner/repo", "request": "…/autoimport/x.url", "folder": "…" | null,
-     "name": "", "hash": "", "has_sidecar": false}
-                                                        it ends as soon as the file `request` is gone
+    {"order": "hash", "path": "…"}                      in a thread; any other order puts it off
     {"order": "stop"}
 
 Events of every worker
@@ -35,15 +30,15 @@ Events of the renderer
 
 Events of the importer
     {"event": "progress", "path": "…", "done": 1, "of": 3}     bytes
-    {"event": "imported", "path": "…", "entry": {…}}           the registry entry, without its name's uniqueness
-    {"event": "verdict", "path": "…", "state": "unknown" | "rejected", "identity": {…}, "reason": "…",
+    {"event": "imported", "path": "…", "entry": {…}, "identity": {…}, "fingerprint": "…"}
+                                                        the registry entry, without its name's uniqueness; what the
+                                                        ends of a file that stays in place hash to
+    {"event": "verdict", "path": "…", "state": "unusable" | "unknown" | "rejected", "identity": {…}, "reason": "…",
      "nearest": [[family, why], …], "temporary": false}
                                                         `temporary`: it may pass if it is tried again, as a full disk
-
-Events of the downloader
-    {"event": "progress", "key": 1, "file": "…", "done": 1, "of": 3 | null}     bytes; at most a few per second
-    {"event": "installed", "key": 1, "arrivals": [{"path": "…", "was_there": false}]}
-    {"event": "failed", "key": 1, "reason": "…", "temporary": false}
+    {"event": "hashed", "path": "…", "hash": "blake3:…"}
+    {"event": "put_off", "path": "…", "error": "…", "damaged": false}
+                                                        with an error: it cannot be hashed; `damaged`: by its checksums
 """
 
 from __future__ import annotations
