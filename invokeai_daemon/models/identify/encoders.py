@@ -20,6 +20,7 @@ from invokeai_daemon.models.identify.table import (
     has,
     lacks,
     metadata,
+    whole,
 )
 from invokeai_daemon.models.identify.weights import Weights
 
@@ -46,12 +47,15 @@ _CLIP_UNDER = (
     "model.",
     "",
 )
+#: Names without `text_model.`, which transformers 5 leaves out.
+_TEXT_UNDER = (*(f"{prefix}text_model." for prefix in _CLIP_UNDER), *_CLIP_UNDER)
+_TOKEN = "embeddings.token_embedding.weight"
 _TEXT_WIDTH = (
-    "text_model.embeddings.token_embedding.weight",
-    "embeddings.token_embedding.weight",
+    _TOKEN,
+    f"text_model.{_TOKEN}",
     "token_embedding.weight",
-    "text_model.encoder.layers.0.self_attn.q_proj.weight",
     "encoder.layers.0.self_attn.q_proj.weight",
+    "text_model.encoder.layers.0.self_attn.q_proj.weight",
     "transformer.resblocks.0.attn.in_proj_weight",
 )
 _CLIP_VARIANT = Choice(
@@ -63,8 +67,11 @@ _CLIP_VARIANT = Choice(
 
 
 def _known_width(weights: Weights) -> str:
-    if size(weights, _first(weights, _TEXT_WIDTH), -1) == 1024:
+    width = size(weights, _first(weights, _TEXT_WIDTH), -1)
+    if width == 1024:
         return "the text encoder of SD-2 (OpenCLIP ViT-H) is used only as a part of a model. Drop a whole SD-2 model"
+    if width not in (768, 1280):
+        return f"its width is {width}; the models that this program knows use CLIP of width 768 and 1280"
     return ""
 
 
@@ -72,14 +79,24 @@ def _first(weights: Weights, patterns: Iterable[str]) -> str:
     return next((pattern for pattern in patterns if weights.find(pattern)), "")
 
 
-_TEXT_HF = has(
-    "text_model.encoder.layers.0.self_attn.q_proj.weight", "text_model.encoder.layers.0.*", called="CLIP's text layers"
+_TEXT_HF = has("text_model.encoder.layers.0.self_attn.*", called="CLIP's text layers")
+_NOT_CLIP = whole(
+    lacks(
+        "vision_model.head.*",
+        "text_model.head.*",
+        "decoder.film_mul.*",
+        "concept_embeds",
+        "language_model.*",
+        "model.language_model.*",
+        "image_proj.*",
+        called="what is more than CLIP",
+    )
 )
 
 
 def _clip_tokens(weights: Weights) -> Answer:
     """CLIP knows 49,408 tokens; a few more may have been learned. (A rule.)"""
-    tokens = size(weights, _TEXT_WIDTH[0], 0)
+    tokens = size(weights, _TOKEN, 0)
     holds = tokens is None or 49408 <= tokens < 50000
     return Answer(holds, f"it knows {tokens:,} tokens" if tokens else "")
 
@@ -90,16 +107,18 @@ _CLIP: tuple[Family, ...] = (
         "any",
         "a CLIP text encoder",
         marks=(
-            _TEXT_HF,
-            _NO_LORA,
-            lacks(
-                "vision_model.head.*", "text_model.head.*", "decoder.film_mul.*", called="what SigLIP or CLIPSeg has"
+            has("encoder.layers.0.self_attn.*", called="CLIP's text layers"),
+            either(
+                has(_TOKEN, "embeddings.position_embedding.weight", called="CLIP's tokens"),
+                lambda weights: Answer(weights.prefix.endswith("text_model.")),
             ),
-            lacks("vision_model.encoder.*", called="a tower for pictures"),
+            lacks("*.lora_down.weight", "*.lora_up.weight", "*.lora_A.weight", called="low-rank matrices"),
+            _NOT_CLIP,
+            whole(lacks("vision_model.encoder.*", "embeddings.patch_embedding.weight", called="a tower for pictures")),
             most_of_it,
         ),
         rules=(_clip_tokens,),
-        under=_CLIP_UNDER,
+        under=_TEXT_UNDER,
         variant=_CLIP_VARIANT,
         unusable=_known_width,
     ),
@@ -129,20 +148,20 @@ _CLIP: tuple[Family, ...] = (
                     has("visual.*", called="a tower for pictures"),
                 ),
             ),
-            lacks(
-                "vision_model.head.*", "text_model.head.*", "decoder.film_mul.*", called="what SigLIP or CLIPSeg has"
-            ),
+            _NOT_CLIP,
             most_of_it,
         ),
         rules=(note('a sidecar with type = "clip_vision" makes it an encoder of pictures'),),
         under=_CLIP_UNDER,
         variant=_CLIP_VARIANT,
         unusable=_known_width,
+        before=("clip_vision",),
     ),
 )
 
-_VISION_UNDER = ("image_encoder.", "vision_tower.", "clip_vision.", "cond_stage_model.", "embedder.", "")
-_PATCHES = ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight")
+_PREFIXES = ("image_encoder.", "vision_tower.", "clip_vision.", "cond_stage_model.", "embedder.", "")
+_VISION_UNDER = (*(f"{prefix}vision_model." for prefix in _PREFIXES), *_PREFIXES)
+_PATCHES = ("embeddings.patch_embedding.weight", "visual.conv1.weight")
 
 
 def _vision_name(weights: Weights) -> Answer:
@@ -157,11 +176,10 @@ _VISION: tuple[Family, ...] = (
         "any",
         "a CLIP vision encoder",
         marks=(
-            has("vision_model.encoder.layers.0.*", called="CLIP's layers for pictures"),
-            has("vision_model.pre_layrnorm.weight", called="the first norm of CLIP"),
-            lacks("text_model.encoder.layers.0.*", called="a tower for texts"),
-            lacks("language_model.*", "model.language_model.*", "model.layers.*", called="a language model"),
-            most_of_it,
+            has("encoder.layers.0.*", called="CLIP's layers for pictures"),
+            has("pre_layrnorm.weight", called="the first norm of CLIP"),
+            has("embeddings.patch_embedding.weight", called="CLIP's patches"),
+            _NOT_CLIP,
         ),
         rules=(_vision_name,),
         under=_VISION_UNDER,
@@ -177,7 +195,7 @@ _VISION: tuple[Family, ...] = (
             most_of_it,
         ),
         rules=(_vision_name,),
-        under=_VISION_UNDER,
+        under=_PREFIXES,
         unusable="its names are those of OpenCLIP. Drop the same encoder in the layout of transformers (image_encoder)",
     ),
     Family(
@@ -185,9 +203,9 @@ _VISION: tuple[Family, ...] = (
         "any",
         "a SigLIP encoder",
         marks=(
-            has("vision_model.head.attention.in_proj_weight", called="the pooling head of SigLIP"),
-            lacks("language_model.*", "model.layers.*", called="a language model"),
-            most_of_it,
+            has("head.attention.in_proj_weight", called="the pooling head of SigLIP"),
+            has("embeddings.patch_embedding.weight", called="its patches"),
+            whole(lacks("language_model.*", "model.language_model.*", "model.layers.*", called="a language model")),
         ),
         under=_VISION_UNDER,
     ),
@@ -296,39 +314,20 @@ _T5: tuple[Family, ...] = (
 
 # Language models
 
-_LLM_UNDER = ("text_encoders.", "text_encoder.", "transformer.", "")
-_LAYER = "model.layers.0."
-_LANGUAGE = "model.language_model.layers.0."
-_Q = (f"{_LAYER}self_attn.q_proj.weight", f"{_LANGUAGE}self_attn.q_proj.weight", "blk.0.attn_q.weight")
-_NORMED_Q = (
-    f"{_LAYER}self_attn.q_norm.weight",
-    f"{_LANGUAGE}self_attn.q_norm.weight",
-    "blk.0.attn_q_norm.weight",
-)
-_BIAS = (f"{_LAYER}self_attn.q_proj.bias", f"{_LANGUAGE}self_attn.q_proj.bias", "blk.0.attn_q.bias")
+_LLM_UNDER = ("model.language_model.", "language_model.model.", "text_encoder.model.", "model.", "")
+_Q = ("layers.0.self_attn.q_proj.weight", "blk.0.attn_q.weight", "layers.0.self_attn.q_proj.*")
+_NORMED_Q = ("layers.0.self_attn.q_norm.weight", "blk.0.attn_q_norm.weight")
+_BIAS = ("layers.0.self_attn.q_proj.bias", "blk.0.attn_q.bias")
 _AFTER = (
-    f"{_LAYER}pre_feedforward_layernorm.weight",
-    f"{_LANGUAGE}pre_feedforward_layernorm.weight",
-    "language_model.model.layers.0.pre_feedforward_layernorm.weight",
+    "layers.0.pre_feedforward_layernorm.weight",
     "blk.0.post_attention_norm.weight",
     "blk.0.post_ffw_norm.weight",
 )
-_SEES = (
-    "visual.blocks.0.*",
-    "model.visual.blocks.0.*",
-    "vision_tower.*",
-    "model.vision_tower.*",
-    "v.blk.0.*",
-    "vision_model.*",
-)
+_SEES = ("visual.*", "model.visual.*", "vision_tower.*", "model.vision_tower.*", "v.blk.0.*", "vision_model.*")
 _DEEPSTACK = ("visual.deepstack_merger_list.*", "model.visual.deepstack_merger_list.*")
-_LM = has(*_Q, f"{_LAYER}self_attn.q_proj.*", called="the layers of a language model")
-_EMBEDDED = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "token_embd.weight")
-_WIDTH = (
-    f"{_LAYER}input_layernorm.weight",
-    f"{_LANGUAGE}input_layernorm.weight",
-    "blk.0.attn_norm.weight",
-)
+_LM = has(*_Q, called="the layers of a language model")
+_EMBEDDED = ("embed_tokens.weight", "token_embd.weight")
+_WIDTH = ("layers.0.input_layernorm.weight", "blk.0.attn_norm.weight")
 
 
 def _width(*widths: int) -> Rule:
@@ -336,7 +335,7 @@ def _width(*widths: int) -> Rule:
 
 
 def _layers(weights: Weights) -> int:
-    return max(weights.count(stem) for stem in ("model.layers.", "model.language_model.layers.", "blk."))
+    return weights.count("layers.") or weights.count("blk.")
 
 
 def _deep(*numbers: range) -> Rule:
@@ -354,7 +353,9 @@ def _no_encoder(weights: Weights) -> Answer:
     return Answer(not qwen and (width, tokens) != (5120, 131072), f"its width is {width}")
 
 
-_PLAIN_TEXT = lacks(*_SEES, "multi_modal_projector.*", called="a tower for pictures")
+_PLAIN_TEXT = whole(
+    lacks(*_SEES, "multi_modal_projector.*", "model.multi_modal_projector.*", called="a tower for pictures")
+)
 _QWEN3_VARIANT = Choice(
     (
         ("qwen3_06b", _width(1024)),
@@ -369,6 +370,14 @@ def _qwen3_use(weights: Weights) -> str:
     known = _width(1024, 2560, 4096)(weights)
     return "" if known.holds else f"{known.says}; image models use the Qwen3 of 0.6, 4 and 8 billion weights"
 
+
+_NO_PROMPTS = "this program does not let a language model write or describe. You may delete it or leave it where it is"
+_PROJECTED = has("multi_modal_projector.*", "model.multi_modal_projector.*", called="a projection of pictures")
+_LLAVA_QWENS = (
+    "language_model.model.layers.0.self_attn.q_proj.bias",
+    "model.language_model.layers.0.self_attn.q_proj.bias",
+)
+_LLAVA_QWEN = has(*_LLAVA_QWENS, called="the biases of Qwen")
 
 _LANGUAGE_MODELS: tuple[Family, ...] = (
     Family(
@@ -393,7 +402,7 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
         marks=(
             _LM,
             has(*_NORMED_Q, called="Qwen3's norms of queries"),
-            has(*_DEEPSTACK, called="the tower for pictures of Qwen3-VL"),
+            whole(has(*_DEEPSTACK, called="the tower for pictures of Qwen3-VL")),
         ),
         under=_LLM_UNDER,
     ),
@@ -406,7 +415,7 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
             has(*_BIAS, called="Qwen2's biases"),
             lacks(*_NORMED_Q, called="Qwen3's norms of queries"),
             either(
-                has("visual.blocks.0.*", "model.visual.blocks.0.*", called="a tower for pictures"),
+                whole(has("visual.blocks.0.*", "model.visual.blocks.0.*", called="a tower for pictures")),
                 both(_width(3584), axis(_EMBEDDED, 0, 152064, called="tokens")),
                 metadata("general.architecture", "qwen2vl"),
             ),
@@ -426,7 +435,7 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
         "any",
         "a Gemma 3 language model",
         marks=(
-            has(*_NORMED_Q, "language_model.model.layers.0.self_attn.q_norm.weight", called="norms of queries"),
+            has(*_NORMED_Q, called="norms of queries"),
             has(*_AFTER, called="Gemma's norms"),
         ),
         under=_LLM_UNDER,
@@ -442,7 +451,7 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
             lacks(*_BIAS, *_NORMED_Q, *_AFTER, called="what Mistral has not"),
             axis(_EMBEDDED, 0, 131072, called="tokens"),
         ),
-        under=("language_model.", *_LLM_UNDER),
+        under=_LLM_UNDER,
         variant=_MISTRAL_VARIANT,
     ),
     Family(
@@ -457,24 +466,30 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
         ),
         rules=(_no_encoder,),
         under=_LLM_UNDER,
+        unusable=_NO_PROMPTS,
     ),
     Family(
         "llava_onevision",
         "any",
         "LLaVA OneVision",
-        marks=(
-            has("image_newline", "model.image_newline", called="the separator of rows of pictures"),
-            has("vision_tower.*", "model.vision_tower.*", called="a tower for pictures"),
-        ),
+        marks=(_PROJECTED, _LLAVA_QWEN, has("image_newline", "model.image_newline", called="a separator of rows")),
+        unusable=_NO_PROMPTS,
     ),
     Family(
         "text_llm",
         "any",
         "a LLaVA language model",
         marks=(
-            has("multi_modal_projector.*", "model.multi_modal_projector.*", called="a projection of pictures"),
-            has("vision_tower.vision_model.*", "model.vision_tower.vision_model.*", called="a tower for pictures"),
-            lacks("image_newline", "model.image_newline", called="the separator of LLaVA OneVision"),
+            _PROJECTED,
+            has("vision_tower.*", "model.vision_tower.*", called="a tower for pictures"),
+            lacks(
+                "vision_tower.patch_conv.weight",
+                "model.vision_tower.patch_conv.weight",
+                "language_model.model.layers.0.pre_feedforward_layernorm.weight",
+                "model.language_model.layers.0.pre_feedforward_layernorm.weight",
+                *_LLAVA_QWENS,
+                called="what Mistral, Gemma or Qwen has",
+            ),
         ),
         unusable="of language models that look at pictures this program names only LLaVA OneVision and Qwen-VL",
     ),
@@ -497,7 +512,7 @@ _LANGUAGE_MODELS: tuple[Family, ...] = (
         "a GPT-2 language model, as prompt enhancers are",
         marks=(has("h.0.attn.c_attn.weight", called="GPT-2's layers"), has("wte.weight", called="its tokens")),
         under=("transformer.", ""),
-        unusable="this program does not rewrite prompts",
+        unusable=_NO_PROMPTS,
     ),
 )
 

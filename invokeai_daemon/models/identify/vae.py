@@ -75,7 +75,7 @@ STABLE_DIFFUSION = Likely(
     ),
     default="sd-1",
     hints=(
-        ("sdxl", named(r"xl(?![a-z])", "pony", "illustrious", "noob")),
+        ("sdxl", named("xl", "pony", "illustrious", "noob")),
         ("sd-2", named(r"sd[-_ ]?v?2", r"(^|[^a-z0-9])v2[-_.]?[01]?([^a-z0-9]|$)", "stable-diffusion-2")),
     ),
 )
@@ -103,8 +103,9 @@ _KL: tuple[Family, ...] = (
         "vae",
         STABLE_DIFFUSION,
         "a VAE of Stable Diffusion",
-        marks=(_DECODER, most_of_it),
+        marks=(_DECODER,),
         rules=(
+            most_of_it,
             _latents(4),
             _SPATIAL,
             _STEPS,
@@ -271,6 +272,7 @@ _VIDEO: tuple[Family, ...] = (
     _video(
         "kandinsky",
         "a VAE of Kandinsky's videos",
+        has(_IN_3D, called="a decoder over time"),
         has("decoder.up.0.block.0.norm1.*conv_b.*", called="the spatial norms of KVAE"),
     ),
     _video("unknown", "a VidTok autoencoder", has("decoder.up_temporal.*", called="steps over time")),
