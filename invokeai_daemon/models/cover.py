@@ -43,9 +43,11 @@ def _picture(raw: bytes, where: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise UnreadablePicture(f"{where}: {picture.width} x {picture.height} pixels are too many.")
+                raise UnreadablePicture(f"{where}: {picture.width} x {picture.height}: its pixels are too many.")
             return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise UnreadablePicture(f"{where}: its pixels are too many.") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UnreadablePicture(f"{where}: no PNG, JPEG or WebP picture, or a damaged one.") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 from invokeai_daemon.errors import Problem, ProblemsError
 from invokeai_daemon.strict_toml.read import Document
@@ -112,7 +112,7 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     if kind == "missing":
         return "is required.", f"Add it: {_example(str(detail['loc'][-1]), field)}"
     if kind == "literal_error" and field is not None:
-        return _not_one_of(value, [str(choice) for choice in get_args(field.annotation)])
+        return _not_one_of(value, list(_choices(field.annotation)))
     if kind in _WRONG_TYPE:
         what, hint = _WRONG_TYPE[kind]
         return f"{show(value)} is not {what}.", hint
@@ -196,6 +196,15 @@ def _bounds(annotation: Any, *rules: Any) -> Iterator[str]:
                     yield f"{word} {getattr(one, name)}"
     for inner in get_args(annotation):
         yield from _bounds(inner, *getattr(inner, "__metadata__", ()))
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """The values of a Literal, also inside of an optional one."""
+    for inner in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield str(inner)
+        else:
+            yield from _choices(inner)
 
 
 def _example(key: str, field: FieldInfo | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.models.convert.store import MARKER
+from invokeai_daemon.models.convert.conversion import MARKER
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from tests.conftest import Program

@@ -26,7 +26,7 @@ class Lora(BaseModel):
 class Sample(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     synonyms: ClassVar[dict[str, str]] = {"cfg": "guidance"}
-    unlisted: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    unlisted: ClassVar[frozenset[str]] = frozenset({"hidden", "mode"})
     not_yet: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     kind: Literal["render", "merge"] = "render"
@@ -38,6 +38,7 @@ class Sample(BaseModel):
     loras: list[Lora] = []
     from_: str = Field("x", alias="from", pattern="^x", description="a word that starts with x")
     hidden: str = ""
+    mode: Literal["fast", "slow"] | None = None
 
 
 def problems(text: str) -> list[str]:
@@ -59,6 +60,7 @@ def problems(text: str) -> list[str]:
         ("from = 3", "line 1: from: 3 is not text. Put it in quotes."),
         ('from = "ax"', 'line 1: from: "ax" is not valid. Use a word that starts with x.'),
         ('kind = "rendr"', 'line 1: kind: "rendr" is not known. Did you mean "render"? Use "render", "merge".'),
+        ('mode = "fats"', 'line 1: mode: "fats" is not known. Did you mean "fast"? Use "fast", "slow".'),
         ("words = 3", "line 1: words: 3 is not a list. Write it in brackets: [1, 2]."),
         ("words = [1,\n -2]", "line 2: words[1]: -2 is out of range. Use at least 0."),
         ("loras = [3]", "line 1: loras[0]: 3 is not a table. Write a [table] header with keys below it."),
