@@ -16,6 +16,12 @@ Orders to the importer, followed one after the other; many may wait
     {"order": "hash", "path": "…"}                      in a thread; any other order puts it off
     {"order": "stop"}
 
+Orders to the downloader
+    {"order": "install", "key": 1, "source": "owner/repo", "request": "…/autoimport/x.url", "folder": "…" | null,
+     "name": "", "hash": "", "has_sidecar": false}
+                                                        it ends as soon as the file `request` is gone
+    {"order": "stop"}
+
 Events of every worker
     {"event": "ready", "worker": "renderer", "pid": 1, …}      once, when orders are taken
     {"event": "beat"}                                          from the working loop, at least once a second when idle
@@ -39,6 +45,11 @@ Events of the importer
     {"event": "hashed", "path": "…", "hash": "blake3:…"}
     {"event": "put_off", "path": "…", "error": "…", "damaged": false}
                                                         with an error: it cannot be hashed; `damaged`: by its checksums
+
+Events of the downloader
+    {"event": "progress", "key": 1, "file": "…", "done": 1, "of": 3 | null}     bytes; at most a few per second
+    {"event": "installed", "key": 1, "arrivals": [{"path": "…", "was_there": false}]}
+    {"event": "failed", "key": 1, "reason": "…", "temporary": false}
 """
 
 from __future__ import annotations
