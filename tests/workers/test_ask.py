@@ -11,7 +11,16 @@ import pytest
 
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.ask import Importer, ask_importer, verdict_of
-from tests.models.build import call, dictionary, pickle_of, text, torch_entries, write_safetensors, write_zip
+from tests.models.build import (
+    call,
+    dictionary,
+    pickle_of,
+    text,
+    torch_entries,
+    write_checkpoint,
+    write_safetensors,
+    write_zip,
+)
 from tests.models.convert import small
 
 
@@ -25,7 +34,7 @@ def test_the_answer_says_what_the_file_is(root: Root) -> None:
 def test_an_import_is_followed_to_its_end(root: Root) -> None:
     path = small.write(root.autoimport / "main/cat.safetensors")
     event = ask_importer({"order": "import", "path": str(path), "root": str(root.path)})
-    assert event["event"] == "imported", event
+    assert event["event"] == "imported", event.get("reason")
     assert Path(event["entry"]["path"]).is_relative_to(root.models)
 
 
@@ -63,6 +72,21 @@ def test_an_answer_that_does_not_come_in_time_is_a_verdict(tmp_path: Path) -> No
     event = ask_importer({"order": "identify", "path": str(path)}, timeout=0.01)
     assert event["reason"] == f"{path}: Looking at it took longer than 0 s."
     assert time.monotonic() - start < 5
+
+
+def test_what_training_left_in_a_file_is_evidence_and_stands_with_its_entry(root: Root) -> None:
+    shapes = {name: shape for name, (_, shape) in small.tensors_of().items()}
+    leftover = call("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")
+    path = write_checkpoint(root.autoimport / "main/cat.ckpt", shapes, {"callbacks": leftover})
+    sentence = (
+        "the pickle names leftovers of training (pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint); "
+        "they were not loaded"
+    )
+    with Importer(root.path) as importer:
+        assert sentence in importer.ask({"order": "identify", "path": str(path)})["identity"]["evidence"]
+        event = importer.ask({"order": "import", "path": str(path), "root": str(root.path)})
+    assert event["event"] == "imported", event.get("reason")
+    assert event["entry"]["reason"].count(sentence) == 1
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="Landlock is Linux's")

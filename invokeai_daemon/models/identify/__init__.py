@@ -8,6 +8,7 @@ file shows, then what its place suggests, then the documented default. Never imp
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from invokeai_daemon.errors import AmbiguousModel, ModelError, UnknownModel
@@ -71,4 +72,6 @@ def _examined(model: Header | Path, sidecar: Sidecar | None, hint: str | None) -
     # What consists of changes to layers has their names, and would seem to be the model that they change.
     families = lora.FAMILIES if lora.only_changes(weights) else FAMILIES
     matches = [family.held_against(weights) for family in families]
-    return decide(str(header.path), weights, matches, sidecar, hint)
+    found = decide(str(header.path), weights, matches, sidecar, hint)
+    evidence = (*found.identity.evidence, *header.notes)
+    return replace(found, identity=replace(found.identity, evidence=evidence))
