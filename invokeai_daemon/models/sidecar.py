@@ -69,9 +69,8 @@ def read_sidecar(model: Path) -> Sidecar:
     """
     path = sidecar_path(model)
     sidecar = _read(path) if is_there(path) else Sidecar.model_validate({})
-    if sidecar.prediction_type is None and predicts_v(path.with_suffix(".yaml")):
-        return sidecar.model_copy(update={"prediction_type": "v_prediction"})
-    return sidecar
+    said = prediction_in(path.with_suffix(".yaml")) if sidecar.prediction_type is None else None
+    return sidecar.model_copy(update={"prediction_type": said}) if said else sidecar
 
 
 def is_there(path: Path) -> bool:
@@ -90,12 +89,17 @@ def _read(path: Path) -> Sidecar:
     return validate(Sidecar, read_toml(raw, str(path), SidecarError), SidecarError)
 
 
-_PARAMETERIZATION = re.compile(rb"""^\s*parameterization:\s*["']?v["']?\s*(?:#.*)?$""", re.MULTILINE)
+_PARAMETERIZATION = re.compile(rb"""^\s*parameterization:\s*["']?(v|eps)["']?\s*(?:#.*)?$""", re.MULTILINE)
+_OF_A_UNET = re.compile(rb"^\s*unet_config:", re.MULTILINE)
 
 
-def predicts_v(config: Path) -> bool:
-    """Whether the original training config beside a checkpoint says that its UNet predicts v."""
-    if not config.is_file():
-        return False
+def prediction_in(config: Path) -> PredictionType | None:
+    """What the training config beside a checkpoint says that its UNet predicts; noise, where a UNet's says nothing."""
+    if not is_there(config) or not config.is_file():
+        return None
     with opened(config) as (_, size):
-        return size <= MAX_BYTES and _PARAMETERIZATION.search(config.read_bytes()) is not None
+        raw = config.read_bytes() if size <= MAX_BYTES else b""
+    said = _PARAMETERIZATION.search(raw)
+    if said is not None:
+        return "v_prediction" if said[1] == b"v" else "epsilon"
+    return "epsilon" if _OF_A_UNET.search(raw) else None

@@ -85,7 +85,8 @@ def test_the_sidecar_lies_beside_a_file_and_beside_a_folder(tmp_path: Path) -> N
     [
         ('model:\n  params:\n    parameterization: "v"\n', "v_prediction"),
         ("model:\n  params:\n    parameterization: v  # v-prediction\n", "v_prediction"),
-        ("model:\n  params:\n    parameterization: eps\n", None),
+        ("model:\n  params:\n    parameterization: eps\n", "epsilon"),
+        ("model:\n  params:\n    unet_config:\n      target: x\n", "epsilon"),
         ("model:\n  # parameterization: v\n", None),
         ("model: {}\n", None),
     ],

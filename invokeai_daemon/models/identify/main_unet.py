@@ -18,8 +18,9 @@ from invokeai_daemon.models.identify.main_parts import (
     WRAPPERS,
     needs,
 )
-from invokeai_daemon.models.identify.rules import said
+from invokeai_daemon.models.identify.rules import Likely, named, said
 from invokeai_daemon.models.identify.table import (
+    NONE,
     Answer,
     Choice,
     Family,
@@ -50,6 +51,10 @@ _NO_OPEN_CLIP = whole(lacks("cond_stage_model.model.*", called="an OpenCLIP text
 _NO_TIME = lacks("input_blocks.*.time_stack.*", "input_blocks.*.temporal_*", called="layers that look along time")
 _NO_EDM = whole(lacks("edm_mean", "edm_std", called="the EDM scaling of Playground 2.5"))
 _NO_VIEW = whole(lacks("cc_projection.*", called="the view projection of Zero123"))
+_NO_BOXES = lacks("input_blocks.*.fuser.*", "position_net.*", called="the box layers of GLIGEN")
+_PICTURES = ("cond_stage_model.transformer.vision_model.*", "cond_stage_model.mapper.*")
+_OTHER_TEXTS = ("cond_stage_model.roberta.*", "cond_stage_model.transformer.token_emb.*")
+_NO_OTHERS = whole(lacks(*_PICTURES, *_OTHER_TEXTS, called="another encoder than CLIP's for texts"))
 
 
 def _context(*widths: int) -> Rule:
@@ -107,10 +112,12 @@ def _step(*steps: int) -> Rule:
 
 
 def _prediction(default: str) -> Choice:
-    return Choice((("v_prediction", _SAYS_V), ("epsilon", _SAYS_EPSILON)), default)
+    hints = (("v_prediction", named(r"v[-_. ]?pred")),)
+    return Likely((("v_prediction", _SAYS_V), ("epsilon", _SAYS_EPSILON)), default, hints)
 
 
-_SD_2_PREDICTION = Choice(
+#: What the name of a file suggests is taken before the documented default, and as little a fact as that.
+_SD_2_PREDICTION = Likely(
     (
         ("v_prediction", _SAYS_V),
         ("v_prediction", _step(110_000)),
@@ -121,7 +128,26 @@ _SD_2_PREDICTION = Choice(
         ("epsilon", _TAKES_MORE),
     ),
     "v_prediction",
+    (
+        ("v_prediction", named("768", r"v[-_. ]?pred", r"[-_. ]v[-_. ]ema")),
+        ("epsilon", named("512", r"(^|[-_. ])base($|[-_. ])", "turbo")),
+    ),
 )
+
+
+def _distilled(weights: Weights) -> str:
+    """A UNet distilled to few steps may take the guidance as an input."""
+    found = weights.find("time_embed.cond_proj.*", "time_embedding.cond_proj.*")
+    return (
+        f"its UNet takes the guidance as an input ({shorten(found.name)}), which is not supported yet" if found else ""
+    )
+
+
+def _cosxl(weights: Weights) -> str:
+    found = weights.whole.find("edm_vpred.*")
+    why = "it predicts v on the noise scale of CosXL (edm_vpred.sigma_max), which no scheduler here follows"
+    return why if found else _distilled(weights)
+
 
 SD_1 = Family(
     "main",
@@ -134,6 +160,8 @@ SD_1 = Family(
         _NO_SIZES,
         _NO_TIME,
         _NO_VIEW,
+        _NO_BOXES,
+        _NO_OTHERS,
         rank("input_blocks.*.proj_in.weight", 4, called="a convolution"),
         _own_width,
         _channels(4, 9, 8),
@@ -143,6 +171,7 @@ SD_1 = Family(
     prediction_type=_prediction("epsilon"),
     needs=needs(CLIP_L, SD_VAE),
     before=GOES_BEFORE,
+    unusable=_distilled,
 )
 SD_2 = Family(
     "main",
@@ -167,7 +196,7 @@ SDXL = Family(
     prediction_type=_prediction("epsilon"),
     needs=needs(CLIP_L, CLIP_G, SDXL_VAE),
     before=GOES_BEFORE,
-    unusable=lambda weights: _COSXL if weights.whole.find("edm_vpred.*") else "",
+    unusable=_cosxl,
 )
 SDXL_REFINER = Family(
     "main",
@@ -181,7 +210,6 @@ SDXL_REFINER = Family(
     needs=needs(CLIP_G, SDXL_VAE),
     before=GOES_BEFORE,
 )
-_COSXL = "it predicts v on the noise scale of CosXL (edm_vpred.sigma_max), which no scheduler here follows"
 
 # Relatives
 
@@ -230,6 +258,17 @@ SVD = Family(
     unusable="it makes videos; " + _RELATIVE,
     before=GOES_BEFORE,
 )
+PAINT_BY_EXAMPLE = Family(
+    "main",
+    "sd-1",
+    "a Paint-by-Example checkpoint",
+    marks=_MARKS,
+    rules=(_context(768), _channels(9), whole(has(*_PICTURES, called="an encoder of pictures in place of texts"))),
+    under=WRAPPERS,
+    variant=_variants(inpaint=9),
+    unusable="it fills a mask with what an example shows; " + _RELATIVE,
+    before=GOES_BEFORE,
+)
 ZERO123 = Family(
     "main",
     "sd-1",
@@ -268,6 +307,7 @@ _LONE = (
     "model as one file"
 )
 _NO_PROJECTION = lacks("encoder_hid_proj.*", called="a projection of other text encoders")
+_PROJECTION = has("encoder_hid_proj.*", called="a projection of other text encoders")
 
 
 def _lone(family: Family, *rules: Rule) -> Family:
@@ -297,6 +337,13 @@ SVD_UNET = replace(
     rules=(_lone_context(1024),),
     under=("unet.", ""),
 )
+DEEPFLOYD = replace(
+    _lone(SD_1, axis("conv_in.weight", 1, 3, 6, called="input channels"), _PROJECTION),
+    base="deepfloyd-if",
+    name="a UNet of DeepFloyd IF",
+    unusable="DeepFloyd IF is not supported; it is kept under its name",
+    variant=NONE,
+)
 KOLORS = replace(
     _lone(SDXL, _lone_context(2048), _SIZES, axis("encoder_hid_proj.weight", 1, 4096, called="text width")),
     base="kolors",
@@ -315,6 +362,8 @@ FAMILIES: tuple[Family, ...] = (
     X4_UPSCALER,
     SVD,
     ZERO123,
+    PAINT_BY_EXAMPLE,
+    DEEPFLOYD,
     _lone(SD_1, _lone_context(768), _CONVOLUTION, _NO_SIZES_HERE, _NO_PROJECTION, _channels(4, 9, 8)),
     _lone(SD_2, _lone_context(1024), _NO_SIZES_HERE, _NO_PROJECTION, _channels(4, 9, 5)),
     _lone(SDXL, _lone_context(2048), _SIZES, _NO_PROJECTION, _channels(4, 9, 8)),

@@ -1,7 +1,7 @@
 """Headers of main models in the layouts of their authors, written down as the naming rules of their architectures.
 
 Each function gives names and shapes of a published model, whole or, for families that are only known by name, of its
-telling parts; there are no weights. The layouts of diffusers are built from its own classes by `architectures`.
+telling parts; there are no weights. The layouts of diffusers are built from its own classes by `denoisers`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from invokeai_daemon.models.identity import Identity, Verdict
 from invokeai_daemon.models.sidecar import Sidecar
 from tests.models.build import header_of, write_checkpoint
 from tests.models.identify import originals
-from tests.models.identify.architectures import MODELS, shapes_of
+from tests.models.identify.denoisers import MODELS, shapes_of
 from tests.models.identify.originals import CLIP_L, FIRST_STAGE, Shapes, below, clip, t5, vae, whole
 
 #: Original layouts: shapes, base, variant.
@@ -287,6 +288,22 @@ def test_sd_2_says_what_it_predicts_by_its_modelspec(architecture: str, predicti
     assert (identity.prediction_type, identity.assumed) == (prediction, ())
 
 
+@pytest.mark.parametrize(
+    ("name", "shapes", "prediction"),
+    [
+        ("v2-1_512-ema-pruned", originals.sd_2, "epsilon"),
+        ("sd-2-1-base", originals.sd_2, "epsilon"),
+        ("sd_turbo", originals.sd_2, "epsilon"),
+        ("v2-1_768-ema-pruned", originals.sd_2, "v_prediction"),
+        ("noob-vpred-1.0", originals.sdxl, "v_prediction"),
+        ("basement", originals.sdxl, "epsilon"),
+    ],
+)
+def test_a_name_is_a_hint_and_no_fact(name: str, shapes: Callable[[], Shapes], prediction: str) -> None:
+    identity = identify(replace(header_of(shapes()), path=Path(f"models/{name}.safetensors")))
+    assert (identity.prediction_type, identity.assumed) == (prediction, ("prediction_type",))
+
+
 def test_a_sidecar_says_what_is_predicted() -> None:
     said = Sidecar.model_validate({"prediction_type": "epsilon"})
     identity = identify(header_of(originals.sd_2()), said)
@@ -337,6 +354,7 @@ def test_a_need_says_what_to_drop() -> None:
 
 PICTURE: Shapes = {"model.diffusion_model.label_emb.0.0.weight": (1280, 2048)}
 NOISE_LEVEL: Shapes = {"model.diffusion_model.label_emb.weight": (1000, 1024)}
+GUIDED: Shapes = {"model.diffusion_model.time_embed.cond_proj.weight": (320, 256)}
 TIME: Shapes = {"model.diffusion_model.input_blocks.1.0.time_stack.in_layers.0.weight": (320,)}
 
 
@@ -350,6 +368,9 @@ TIME: Shapes = {"model.diffusion_model.input_blocks.1.0.time_stack.in_layers.0.w
         (lambda: originals.sd_2(7) | NOISE_LEVEL, "sd-2", "enlarges"),
         (lambda: originals.sd_2(8) | PICTURE | TIME, "svd", "videos"),
         (lambda: originals.flux(128), "flux", "control picture"),
+        (lambda: originals.sd_1(9) | {"cond_stage_model.mapper.final_ln.weight": (1024,)}, "sd-1", "example"),
+        (lambda: originals.sd_1() | GUIDED, "sd-1", "takes the guidance as an input"),
+        (lambda: originals.sdxl() | GUIDED, "sdxl", "takes the guidance as an input"),
     ],
 )
 def test_relatives_are_named_and_not_taken_for_ordinary_models(
@@ -358,6 +379,19 @@ def test_relatives_are_named_and_not_taken_for_ordinary_models(
     verdict = judge(header_of(shapes()))
     assert (verdict.state, verdict.identity.type, verdict.identity.base) == ("unusable", "main", base)
     assert why in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        {"model.diffusion_model.input_blocks.1.1.transformer_blocks.0.fuser.alpha_attn": ()},
+        {"cond_stage_model.roberta.embeddings.word_embeddings.weight": (250002, 1024)},
+    ],
+)
+def test_what_only_has_the_unet_of_sd_1_is_unknown_and_said_to_be_near(stranger: Shapes) -> None:
+    verdict = judge(header_of(whole(originals.sd_1_unet(), below(FIRST_STAGE, vae())) | stranger))
+    assert verdict.state == "unknown"
+    assert verdict.nearest[0][0] == "sd-1 main"
 
 
 def test_averaged_weights_and_merged_loras_do_not_change_what_it_is() -> None:
