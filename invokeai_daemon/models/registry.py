@@ -114,14 +114,12 @@ class Registry:
 
         Raises ModelMissing when there is none that can be rendered.
         """
-        mains = [
-            entry
-            for entry in self.models()
-            if (entry.type, entry.status) == ("main", "ok") and entry.base in RENDERABLE
-        ]
-        if not mains:
-            raise ModelMissing("No model is registered yet. Drop one into autoimport/main/; the job starts then.")
-        return next((entry for entry in mains if entry.default), mains[0])
+        mains = [entry for entry in self.models() if (entry.type, entry.status) == ("main", "ok")]
+        usable = [entry for entry in mains if entry.base in RENDERABLE]
+        if not usable:
+            what = f"No {' or '.join(sorted(RENDERABLE))} model" if mains else "No model"
+            raise ModelMissing(f"{what} is registered yet. Drop one into autoimport/main/; the job starts then.")
+        return next((entry for entry in usable if entry.default), usable[0])
 
     def by_source(self, source: Path | str) -> Entry | None:
         """The entry that came from this file or folder, or has it as an alias."""

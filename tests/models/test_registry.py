@@ -541,3 +541,6 @@ def test_the_default_model_is_the_marked_one_else_the_first(root: Root) -> None:
 def test_no_default_model_is_made_up(root: Root) -> None:
     with pytest.raises(ModelMissing, match="No model is registered yet"):
         Registry(root).default_main()
+    Registry(root).add(entry(root, base="sdxl"))
+    with pytest.raises(ModelMissing, match="No sd-1 model is registered yet"):
+        Registry(root).default_main()

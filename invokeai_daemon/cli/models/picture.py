@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from invokeai_daemon.errors import ModelError
 from invokeai_daemon.models.cover import opened_picture
 
 #: Columns that a picture takes.
@@ -31,7 +32,7 @@ _ITERM = {"iTerm.app", "vscode", "mintty"}
 
 def draw(path: str) -> None:
     """Draw a picture file on the terminal; nothing where it cannot be read or shown."""
-    with suppress(OSError, ValueError):
+    with suppress(ModelError, OSError, ValueError):
         picture = opened_picture(Path(path))
         for text in drawing(picture, protocol(os.environ)):
             sys.stdout.write(text)
