@@ -138,7 +138,7 @@ def write_zip(path: Path, entries: Sequence[Entry], before: bytes = b"", after: 
 
 def _add(file, entry: Entry) -> bytes:  # type: ignore[no-untyped-def]
     local = file.tell()
-    crc = zlib.crc32(entry.content) if entry.crc is None else entry.crc
+    crc = _crc(entry) if entry.crc is None else entry.crc
     if entry.hole:
         entry = replace(entry, flags=entry.flags | 0x8)
     size = entry.size if entry.says_size is None else entry.says_size
@@ -176,6 +176,16 @@ def _add(file, entry: Entry) -> bytes:  # type: ignore[no-untyped-def]
         min(offset, 0xFFFFFFFF),
     )
     return record + name + extra
+
+
+def _crc(entry: Entry) -> int:
+    """The checksum of a member; of a long hole none, since it would have to be read."""
+    if entry.hole > 256 << 20:
+        return 0
+    crc, left, zeros = zlib.crc32(entry.content), entry.hole, bytes(1 << 20)
+    while left > 0:
+        crc, left = zlib.crc32(zeros[:left], crc), left - len(zeros)
+    return crc
 
 
 def torch_entries(pickle: bytes, storages: Mapping[str, int | bytes]) -> list[Entry]:
