@@ -174,7 +174,7 @@ class Import:
             description=sidecar.description or told.get("description", ""),
             default_settings={**told.get("default_settings", {}), **settings},
             trigger_phrases=tuple(sidecar.trigger_phrases) or told.get("trigger_phrases", ()),
-            reason="; ".join([*self._taken_for_granted(), *self.notes, *notes]),
+            reason=printable("; ".join(dict.fromkeys([*self._taken_for_granted(), *self.notes, *notes]))),
             dialect=self.identity.dialect,
             source_url=sidecar.source_url or sidecar.install or "",
             cover_image=str(beside.preview.absolute()) if beside.preview else "",
