@@ -7,7 +7,7 @@ were made from another one and share its layers, the documented default. What co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, measured
@@ -25,7 +25,7 @@ _WORDS = (
     (r"stable-diffusion-3|sd_?3|sd3", "sd-3"),
     (r"stable-diffusion-v2|sd_?v?2|v2-1|stable-diffusion-2", "sd-2"),
     (r"stable-diffusion-v1|sd_?v?1|sd15|v1-5|stable-diffusion-1", "sd-1"),
-    (r"flux[-_. ]?2|klein", "flux2"),
+    (r"flux[-_. ]?2(?!\d)|klein", "flux2"),
     (r"chroma", "chroma"),
     (r"flux", "flux"),
     (r"z[-_]?image", "z-image"),
@@ -72,9 +72,11 @@ def base_of(facts: LoraFacts, metadata: Mapping[str, str], name: str = "") -> Ba
     if len(facts.bases) == 1:
         return Base(facts.bases[0], _why(facts), assumed=facts.odd is not None)
     bases = facts.bases or tuple(dict.fromkeys(architecture.base for architecture in facts.namesakes))
-    said = said_base(metadata)
-    if said.base and (said.base in bases or not bases):
-        return Base(said.base, said.says, assumed=said.suggested or not facts.bases)
+    said = next((said for said in said_bases(metadata) if said.base in bases or not bases), None)
+    if said is not None:
+        return Base(said.base, said.says, said.suggested or not facts.bases)
+    if metadata.get("ss_v2") == "False" and set(bases) == {"sd-1", "sd-2"}:
+        return Base("sd-1", "its metadata ss_v2 says False")
     named = _named_base(name)
     if named in bases and len(bases) > 1:
         return Base(named, f'its name suggests {named} ("{shorten(name)}")', True, bases)
@@ -95,35 +97,34 @@ def _likely(bases: tuple[str, ...]) -> str | None:
 
 def contradiction(facts: LoraFacts, metadata: Mapping[str, str]) -> str:
     """What the metadata say against the shapes."""
-    said = said_base(metadata)
-    if not said.base or said.suggested or not facts.bases or said.base in facts.bases:
+    said = [said for said in said_bases(metadata) if not said.suggested]
+    if not said or not facts.bases or any(each.base in facts.bases for each in said):
         return ""
-    return f"{said.says}, but its layers are those of {' or '.join(_titles(set(facts.bases)))}"
+    return f"{said[0].says}, but its layers are those of {' or '.join(_titles(set(facts.bases)))}"
 
 
 class Said(NamedTuple):
     """What the metadata say of the base."""
 
-    base: str | None = None
-    says: str = ""
+    base: str
+    says: str
     #: Only the name of a file suggests it.
     suggested: bool = False
 
 
-def said_base(metadata: Mapping[str, str]) -> Said:
-    """The base that the metadata name."""
+def said_bases(metadata: Mapping[str, str]) -> Iterator[Said]:
+    """The bases that the metadata name, the surest first: trainers leave some keys as another trainer wrote them."""
     if metadata.get("ss_v2") == "True":
-        return Said("sd-2", "its metadata ss_v2 says True")
+        yield Said("sd-2", "its metadata ss_v2 says True")
     for keys, suggested in ((_SAYING, False), (_SUGGESTING, True)):
         for key in keys:
-            text = metadata.get(key, "").lower()
-            base = next((base for pattern, base in _PATTERNS if pattern.search(text)), None) if text else None
+            base = _named_base(metadata.get(key, ""))
             if base:
-                return Said(base, f"its metadata {key} says {shorten(metadata[key])}", suggested)
-    return Said()
+                yield Said(base, f"its metadata {key} says {shorten(metadata[key])}", suggested)
 
 
 def _named_base(name: str) -> str | None:
+    """The base that a text has a word for."""
     return next((base for pattern, base in _PATTERNS if pattern.search(name.lower())), None)
 
 

@@ -42,7 +42,7 @@ def dialect_of(facts: LoraFacts, header: Header) -> str:
         return "control"
     if original and any(".processor." in target.stem for target in facts.targets):
         return "xlabs"
-    if original and prefix == "transformer.":
+    if original and prefix == "transformer." and "flux" in facts.bases:
         return "onetrainer_bfl"
     if "ai-toolkit" in metadata.get("software", ""):
         return "aitoolkit"

@@ -101,6 +101,7 @@ PREFIXES = {
     "prior.": "unet",
     "diffusion_model.": "unet",
     "model.diffusion_model.": "unet",
+    "unet.base_model.model.": "unet",
     "base_model.model.": "unet",
     "base_model.model.unet.": "unet",
     "base_model.model.transformer.": "unet",

@@ -304,6 +304,12 @@ _SANA_SMALL = """
 """
 
 _MOCHI = """
+    blocks.[48].attn.qkv_x 9216x3072
+    blocks.[48].attn.qkv_y 9216x1536
+    blocks.[48].attn.proj_x 3072x3072
+    blocks.[48].attn.proj_y 1536x3072
+    blocks.[48].(mlp_x|mlp_y).w1 16384x3072 8192x1536
+    blocks.[48].(mlp_x|mlp_y).w2 3072x8192 1536x4096
     patch_embed.proj 3072x12x2x2
     time_embed.timestep_embedder.linear_1 3072x256
     time_embed.timestep_embedder.linear_2 3072x3072

@@ -41,7 +41,7 @@ def _sd_3(w: int, n: int, dual: int = 0) -> str:
 
 
 #: What FLUX.1 and Chroma share. Fused projections also split (`qkv.0`), as OneTrainer writes them; XLabs numbers the
-#: streams (1 image, 2 text).
+#: streams (1 image, 2 text), DiffSynth calls them a and b.
 _FLUX_BLOCKS = """
     (context_embedder|txt_in) 3072x4096
     (x_embedder|img_in) 3072x64 3072x128 3072x384
@@ -61,6 +61,13 @@ _FLUX_BLOCKS = """
     single_blocks.[38].linear1.[3] 3072x3072
     single_blocks.[38].linear1.3 12288x3072
     single_blocks.[38].linear2 3072x15360
+    single_blocks.[38].linear1_qkv 9216x3072
+    blocks.[19].attn.(a_to_qkv|b_to_qkv) 9216x3072
+    blocks.[19].attn.(a_to_out|b_to_out) 3072x3072
+    blocks.[19].(ff_a|ff_b).0 12288x3072
+    blocks.[19].(ff_a|ff_b).2 3072x12288
+    single_blocks.[38].to_qkv_mlp 21504x3072
+    single_blocks.[38].proj_out 3072x15360
 """
 
 _FLUX = f"""{_FLUX_BLOCKS}
@@ -75,6 +82,8 @@ _FLUX = f"""{_FLUX_BLOCKS}
     vector_in.in_layer 3072x768
     double_blocks.[19].(img_mod|txt_mod).lin 18432x3072
     single_blocks.[38].modulation.lin 9216x3072
+    blocks.[19].(norm1_a|norm1_b).linear 18432x3072
+    single_blocks.[38].norm.linear 9216x3072
     double_blocks.[19].(qkv1|qkv2) 9216x3072
     double_blocks.[19].(proj1|proj2) 3072x3072
     single_blocks.[38].qkv 9216x3072
@@ -125,7 +134,7 @@ def _z_image() -> str:
     lines = ["all_x_embedder.2-1 3840x64", "all_final_layer.2-1.linear 64x3840", "cap_embedder.1 3840x2560"]
     lines += ["(x_embedder|all_x_embedder_2-1) 3840x64", "final_layer.linear 64x3840"]
     lines += ["(all_final_layer.2-1|final_layer).adaLN_modulation.1 3840x256"]
-    lines += ["t_embedder.mlp.0 1024x256", "t_embedder.mlp.2 256x1024"]
+    lines += ["(t_embedder|t_embedder_2).mlp.0 1024x256", "(t_embedder|t_embedder_2).mlp.2 256x1024"]
     for stem, count in (("noise_refiner", 2), ("context_refiner", 2), ("layers", 30)):
         block = f"{stem}.[{count}]"
         lines += [
@@ -149,6 +158,21 @@ _QWEN_IMAGE = """
     transformer_blocks.[60].(img_mlp|txt_mlp).net.2 3072x12288
     norm_out.linear 6144x3072
     proj_out 64x3072
+"""
+
+#: Qwen-Image 2: one stream, gated feed-forwards.
+_QWEN_IMAGE_2 = """
+    time_text_embed.timestep_embedder.linear_1 4096x256
+    time_text_embed.timestep_embedder.linear_2 4096x4096
+    txt_in.(in_layer|out_layer) 4096x4096
+    norm_out.linear 4096x4096
+    img_in 4096x64
+    modulation.1 16384x4096
+    transformer_blocks.[32].attn.(to_q|to_k|to_v|to_out.0) 4096x4096
+    transformer_blocks.[32].img_mlp.(proj|gate_layer) 12288x4096
+    transformer_blocks.[32].img_mlp.gate_up 24576x4096
+    transformer_blocks.[32].img_mlp.out 4096x12288
+    proj_out 64x4096
 """
 
 _KREA_2 = """
@@ -224,6 +248,7 @@ ARCHITECTURES = (
     Architecture("flux2", _flux_2(6144, 8, 48, 15360), "dev", "FLUX.2 dev"),
     Architecture("z-image", _z_image(), name="Z-Image"),
     Architecture("qwen-image", _QWEN_IMAGE, name="Qwen-Image"),
+    Architecture("qwen-image", _QWEN_IMAGE_2, name="Qwen-Image 2"),
     Architecture("krea-2", _KREA_2, name="Krea 2"),
     Architecture("ernie-image", _ERNIE_IMAGE, name="ERNIE-Image"),
     Architecture("ideogram-4", _IDEOGRAM_4, name="Ideogram 4"),

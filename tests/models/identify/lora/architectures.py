@@ -75,6 +75,7 @@ DENOISERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "flux2 dev": ("flux2", "Flux2Transformer2DModel", {}),
     "z-image": ("z-image", "ZImageTransformer2DModel", {}),
     "qwen-image": ("qwen-image", "QwenImageTransformer2DModel", {}),
+    "qwen-image 2": ("qwen-image", "QwenImage21Transformer2DModel", {}),
     "krea-2": ("krea-2", "Krea2Transformer2DModel", {}),
     "ernie-image": ("ernie-image", "ErnieImageTransformer2DModel", {}),
     "ideogram-4": ("ideogram-4", "Ideogram4Transformer2DModel", {}),

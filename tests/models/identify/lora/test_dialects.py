@@ -175,6 +175,8 @@ def test_self_attention_alone_fits_sd_1_and_sd_2_and_is_left_open() -> None:
     [
         ({"ss_v2": "True"}, "sd-2"),
         ({"ss_v2": "False", "ss_base_model_version": "sd_v1"}, "sd-1"),
+        ({"ss_v2": "False"}, "sd-1"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora", "ss_base_model_version": "sd_v2"}, "sd-2"),
         ({"modelspec.architecture": "stable-diffusion-v1/lora"}, "sd-1"),
         ({"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "sd-2"),
     ],
