@@ -8,15 +8,13 @@ file shows, then what its place suggests, then the documented default. Never imp
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from invokeai_daemon.errors import AmbiguousModel, ModelError, UnknownModel
 from invokeai_daemon.models.header import Header, read_header
-from invokeai_daemon.models.identify import lora
 from invokeai_daemon.models.identify.deciding import NOTHING, Finding, decide
 from invokeai_daemon.models.identify.folders import read_folder
-from invokeai_daemon.models.identify.rooms import FAMILIES
+from invokeai_daemon.models.identify.rooms import FAMILIES, matches_of
 from invokeai_daemon.models.identify.weights import Weights
 from invokeai_daemon.models.identity import Identity, Verdict
 from invokeai_daemon.models.sidecar import Sidecar
@@ -69,9 +67,4 @@ def _examined(model: Header | Path, sidecar: Sidecar | None, hint: str | None) -
         return read_folder(model, sidecar, hint)
     header = model if isinstance(model, Header) else read_header(model)
     weights = Weights(header)
-    # What consists of changes to layers has their names, and would seem to be the model that they change.
-    families = lora.FAMILIES if lora.only_changes(weights) else FAMILIES
-    matches = [family.held_against(weights) for family in families]
-    found = decide(str(header.path), weights, matches, sidecar, hint)
-    evidence = (*found.identity.evidence, *header.notes)
-    return replace(found, identity=replace(found.identity, evidence=evidence))
+    return decide(str(header.path), weights, matches_of(weights), sidecar, hint)

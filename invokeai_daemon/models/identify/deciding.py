@@ -81,7 +81,7 @@ def decide(
     else:
         match = _the_only_one(where, _without_preceded(fitting), said)
     near = sorted((other for other in matches if other.near and not other.fits), key=_closeness)
-    nearest = _named_once(near)
+    nearest = _named_once(near, match)
     if match is None and said.type:
         return _on_the_word_of_the_sidecar(where, weights, said, nearest)
     if match is None:
@@ -93,11 +93,12 @@ def _closeness(match: Match) -> tuple[int, float, str, str]:
     return (len(match.against), -match.share, match.family.title, match.family.name)
 
 
-def _named_once(near: Sequence[Match]) -> tuple[tuple[str, str], ...]:
-    """Title and reason of each family that came close; of several with one title, the closest."""
+def _named_once(near: Sequence[Match], chosen: Match | None) -> tuple[tuple[str, str], ...]:
+    """Title and reason of each family that came close; of several with one title, the closest; the chosen one's not."""
     reasons: dict[str, str] = {}
     for match in near:
-        reasons.setdefault(match.family.title, match.against[0])
+        if chosen is None or match.family.title != chosen.family.title:
+            reasons.setdefault(match.family.title, match.against[0])
     return tuple(reasons.items())
 
 

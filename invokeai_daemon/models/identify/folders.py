@@ -27,7 +27,7 @@ from invokeai_daemon.models.identify.folder_classes import (
     pipeline_of,
 )
 from invokeai_daemon.models.identify.folder_weights import merged_header, stock_of
-from invokeai_daemon.models.identify.rooms import FAMILIES
+from invokeai_daemon.models.identify.rooms import matches_of
 from invokeai_daemon.models.identify.weights import Weights, shorten
 from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.sidecar import Sidecar
@@ -271,7 +271,7 @@ def _file_that_is_the_model(folder: Path) -> tuple[Path, str] | None:
 
 def _by_weights(folder: Path, header: Header, sidecar: Sidecar | None, hint: str | None) -> Finding:
     weights = Weights(header)
-    return decide(str(folder), weights, [family.held_against(weights) for family in FAMILIES], sidecar, hint)
+    return decide(str(folder), weights, matches_of(weights), sidecar, hint)
 
 
 def _as(form: str, finding: Finding) -> Finding:

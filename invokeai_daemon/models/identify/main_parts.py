@@ -137,6 +137,6 @@ def known_by_name(
         under=under,
         variant=variant,
         prediction_type=prediction_type,
-        unusable=f"{called} can be neither converted nor rendered yet; it is kept under its name",
+        unusable="nothing here converts or renders such models; it is kept under its name",
         before=GOES_BEFORE,
     )
