@@ -19,7 +19,7 @@ _T5 = ("t5", "t5xxl", "t5_xxl")
 #: At most so many tokens, and so many vectors of one token.
 MOST_TOKENS, MOST_VECTORS = 9, 250
 #: How the tensors of networks end; tokens are not written so.
-_OF_NETWORKS = (".weight", ".bias", ".alpha", ".gamma", ".beta", ".running_mean", ".running_var", "_weight", "_bias")
+_OF_NETWORKS = ("weight", "bias", ".alpha", ".gamma", ".beta", ".running_mean", ".running_var")
 
 
 def _trigger(weights: Weights) -> str:

@@ -67,15 +67,6 @@ _VIDEOS: tuple[Family, ...] = (
     ),
     Family(
         "motion_adapter",
-        "sd-1",
-        "a camera motion (motion LoRA) of AnimateDiff",
-        marks=(has(*_MOTION_LORA, called="low-rank matrices for motion modules"),),
-        under=("module.", ""),
-        unusable=_MOTION,
-        before=("lora",),
-    ),
-    Family(
-        "motion_adapter",
         "sdxl",
         "a motion module of HotShot-XL",
         marks=(has("down_blocks.*.temporal_attentions.0.*", called="attention over time"),),
