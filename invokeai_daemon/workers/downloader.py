@@ -47,6 +47,9 @@ def main() -> int:
     parser.add_argument("--root", required=True, type=Path)
     root = Root(parser.parse_args().root)
     logging.basicConfig(level=logging.INFO, format="downloader: %(message)s", stream=sys.stderr)
+    for name in ("httpx", "httpx2"):
+        # They log each address, with what stands in it.
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _OFFLINE:
         os.environ.pop(name, None)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

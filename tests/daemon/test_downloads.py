@@ -187,6 +187,24 @@ def test_asking_again_is_asking_anew(desk: Desk, server: FileServer) -> None:
     assert len(desk.arrived) == 2 and desk.arrived[1].read_bytes() == CAT
 
 
+def test_asking_again_is_asking_anew_though_it_was_taken_away_while_nobody_looked(
+    desk: Desk, server: FileServer
+) -> None:
+    """The request has the stem of its model: after a start it is a note about that model."""
+    path = desk.drop("lora/cat.url", shortcut(server))
+    desk.idle()
+    desk.restart()
+    desk.idle()
+    assert path not in desk.downloads.requests
+    desk.arrived[0].unlink()
+    path.unlink()
+    desk.restart()
+    desk.idle()
+    desk.drop("lora/cat.url", shortcut(server))
+    desk.idle()
+    assert len(desk.arrived) == 2 and len(server.asked) == 2
+
+
 def test_a_request_that_was_edited_is_followed_anew(desk: Desk, server: FileServer) -> None:
     path = desk.drop("x.url", shortcut(server, "/gone.safetensors"))
     desk.idle()
