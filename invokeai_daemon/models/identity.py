@@ -93,6 +93,7 @@ Variant = Literal[
     "depth",
     "edit",
     "large",
+    "huge",
     "gigantic",
     "medium",
     "schnell",

@@ -88,11 +88,12 @@ CLIP_L = _encoder(
     "text_encoder.text_model.*",
     "te.text_model.*",
 )
+#: Alone it is of no use here, so that only another whole model can give it.
 CLIP_H = _encoder(
     "clip_embed",
-    None,
+    "huge",
     "OpenCLIP-H",
-    "the text_encoder/model.safetensors of a Stable Diffusion 2 model",
+    "a whole Stable Diffusion 2 model instead",
     "cond_stage_model.model.*",
     "text_encoders.clip_h.*",
 )
