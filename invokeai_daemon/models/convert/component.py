@@ -20,9 +20,9 @@ from invokeai_daemon.models.header import Header, TensorInfo, read_header
 
 #: Names listed in a message before it says "and 12 more".
 SHOWN = 3
-#: What is taken of another model's folder, by the end of the name; a tokenizer has one of the second.
+#: What is taken of another model's folder, by the end of the name; a folder of texts has one of the second.
 COPIED = (".safetensors", ".json", ".model", ".txt")
-TOKENIZERS = frozenset({"tokenizer.json", "spiece.model", "vocab.json"})
+TEXTS = frozenset({"tokenizer.json", "spiece.model", "vocab.json", "preprocessor_config.json"})
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def examine(component: Component, header: Header, options: ConvertOptions) -> Pl
 
 
 def _from_own_file(component: Component, header: Header, options: ConvertOptions) -> Planned:
-    if component.weightless:
-        return _missing(component, "a single file has none")
+    if not component.layouts:
+        return _missing(component, "it is not converted from single files")
     layout = _layout(component.layouts, header)
     tensors = _below(layout.prefix, header.tensors)
     if not tensors:
@@ -101,7 +101,7 @@ def _from_folder(component: Component, folder: Path) -> Planned:
     kept = [path for path in kept if not path.name.startswith(".")]
     names = {path.name for path in kept}
     if component.weightless:
-        is_whole, needs = bool(names & TOKENIZERS), f"one of {', '.join(sorted(TOKENIZERS))}"
+        is_whole, needs = bool(names & TEXTS), f"one of {', '.join(sorted(TEXTS))}"
     else:
         is_whole = "config.json" in names and any(path.suffix == ".safetensors" for path in kept)
         needs = "config.json and safetensors weights"

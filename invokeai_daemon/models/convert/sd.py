@@ -89,6 +89,22 @@ def _vae_of_sd_2(identity: Identity, header: Header) -> Mapping[str, Any]:
     return {"sample_size": 768 if identity.prediction_type == "v_prediction" else 512}
 
 
+#: MiDaS' estimator lies in the file under names of its own, for which there is no table. The model can be used with
+#: depth maps that are given to it, or with the folders of another copy of it.
+_DEPTH = "its depth estimator, which is not converted: depth maps must be given"
+DEPTH_ESTIMATOR = Component(
+    "depth_estimator",
+    TRANSFORMERS_WEIGHTS,
+    ("transformers", "DPTForDepthEstimation"),
+    layouts=(),
+    optional=True,
+    variants=("depth",),
+)
+DEPTH_EXTRACTOR = replace(
+    DEPTH_ESTIMATOR, name="feature_extractor", file="", loader=("transformers", "DPTImageProcessor"), weightless=True
+)
+
+
 SD2 = Family(
     base="sd-2",
     type="main",
@@ -96,6 +112,8 @@ SD2 = Family(
         replace(UNET, settings=_unet_of_sd_2),
         replace(VAE, settings=_vae_of_sd_2),
         replace(CLIP, layouts=(Layout("cond_stage_model.model.", OpenClip), *CLIP.layouts)),
+        DEPTH_ESTIMATOR,
+        DEPTH_EXTRACTOR,
     ),
     pipelines={
         "normal": "StableDiffusionPipeline",
@@ -106,5 +124,5 @@ SD2 = Family(
     words=WORDS,
     scheduler=ddim,
     writers={"tokenizer": partial(write_clip_tokenizer, padding="!")},
-    unused=UNUSED,
+    unused={**UNUSED, "depth_model.": _DEPTH},
 )

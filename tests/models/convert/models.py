@@ -91,6 +91,7 @@ MODELS: Mapping[str, Small] = {
     "sd-2 512": main("sd-2", _one("sd-2", UNET_2, CLIP_2)),
     "sd-2 768": main("sd-2", _one("sd-2", UNET_2, CLIP_2), predicts="v_prediction"),
     "sd-2 inpaint": main("sd-2", _one("sd-2", replace(UNET_2, in_channels=9), CLIP_2), "inpaint"),
+    "sd-2 depth": main("sd-2", _one("sd-2", replace(UNET_2, in_channels=5), CLIP_2), "depth"),
     "sdxl": SDXL,
     "sdxl inpaint": main("sdxl", _xl(replace(UNET_XL, in_channels=9)), "inpaint"),
     "sdxl edit": main("sdxl", _xl(replace(UNET_XL, in_channels=8)), "edit"),

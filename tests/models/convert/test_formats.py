@@ -20,7 +20,7 @@ def saved(tensors: dict[str, Any], path: Path, kind: str) -> Path:
 
     if kind == "one storage":
         whole = torch.cat([tensor.ravel() for tensor in tensors.values()])
-        pieces = whole.split([tensor.numel() for tensor in tensors.values()])
+        pieces = torch.split(whole, [tensor.numel() for tensor in tensors.values()])
         tensors = {name: piece.view(old.shape) for (name, old), piece in zip(tensors.items(), pieces, strict=True)}
     content: dict[str, Any] = {"state_dict": tensors, "global_step": 1} if kind != "bare" else tensors
     torch.save(content, path, _use_new_zipfile_serialization=kind != "legacy")

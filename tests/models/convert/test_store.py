@@ -14,6 +14,7 @@ import pytest
 
 from invokeai_daemon.errors import DiskFull, IncompleteModel, UnreadableModel
 from invokeai_daemon.models.convert import convert_model, folder_name, is_complete, read_marker, store
+from invokeai_daemon.models.convert.conversion import MARKER
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.root import Root
 from tests.models.convert import small
@@ -180,6 +181,6 @@ def test_any_name_makes_a_harmless_folder_name(name: str, expected: str) -> None
 
 def test_a_damaged_marker_is_no_marker(tmp_path: Path) -> None:
     for content in ("", "{", "[]", json.dumps("text")):
-        (tmp_path / store.MARKER).write_text(content)
+        (tmp_path / MARKER).write_text(content)
         assert read_marker(tmp_path) is None
         assert not is_complete(tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from invokeai_daemon.errors import ModelError
-from invokeai_daemon.models.convert import Conversion, is_convertible, plan_conversion
+from invokeai_daemon.models.convert import Conversion, ConvertOptions, is_convertible, plan_conversion
 from invokeai_daemon.models.header import read_header
 from tests.models.convert import models
 from tests.models.convert.models import ALONE, MODELS, Small
@@ -29,6 +29,7 @@ def planned(small: Small, folder: Path, more: dict[str, Any] | None = None) -> C
         ("sd-1 edit", "StableDiffusionInstructPix2PixPipeline"),
         ("sd-2 768", "StableDiffusionPipeline"),
         ("sd-2 inpaint", "StableDiffusionInpaintPipeline"),
+        ("sd-2 depth", "StableDiffusionDepth2ImgPipeline"),
         ("sdxl", "StableDiffusionXLPipeline"),
         ("sdxl inpaint", "StableDiffusionXLInpaintPipeline"),
         ("sdxl edit", "StableDiffusionXLInstructPix2PixPipeline"),
@@ -52,6 +53,34 @@ def test_sd_2_that_predicts_v_is_large_and_upcasts_its_attention(tmp_path: Path)
     assert [large.configs["unet/config.json"].get(word) for word in words] == [96, True, True, [1, 2]]
     assert large.configs["scheduler/scheduler_config.json"]["prediction_type"] == "v_prediction"
     assert large.configs["text_encoder/config.json"]["hidden_act"] == "gelu"
+
+
+def test_the_depth_estimator_of_sd_2_is_left_out_and_it_is_said(tmp_path: Path) -> None:
+    name = "depth_model.model.pretrained.model.cls_token"
+    conversion = planned(MODELS["sd-2 depth"], tmp_path, {name: ("F16", (1, 1, 8))})
+    said = "its depth estimator, which is not converted: depth maps must be given (depth_model.…) left out"
+    assert conversion.notes == (f"1 tensor of {said}",)
+    index = conversion.configs["model_index.json"]
+    assert index["depth_estimator"] == index["feature_extractor"] == [None, None]
+
+
+def test_the_depth_estimator_of_another_copy_is_taken_over(tmp_path: Path) -> None:
+    whole = tmp_path / "stable-diffusion-2-depth"
+    for name, file in (
+        ("depth_estimator/config.json", b"{}"),
+        ("depth_estimator/model.safetensors", b"weights"),
+        ("feature_extractor/preprocessor_config.json", b"{}"),
+    ):
+        (whole / name).parent.mkdir(parents=True, exist_ok=True)
+        (whole / name).write_bytes(file)
+    parts = {name: whole / name for name in ("depth_estimator", "feature_extractor")}
+    source = models.write(tmp_path / "small.safetensors", MODELS["sd-2 depth"].tensors())
+    options = ConvertOptions(parts=parts)
+    conversion = plan_conversion(read_header(source), MODELS["sd-2 depth"].identity, options)
+    conversion.execute(tmp_path / "folder")
+    assert (tmp_path / "folder/depth_estimator/model.safetensors").read_bytes() == b"weights"
+    index = conversion.configs["model_index.json"]
+    assert index["feature_extractor"] == ["transformers", "DPTImageProcessor"]
 
 
 def test_only_the_layers_that_are_read_of_sd_2_s_text_encoder_are_kept(tmp_path: Path) -> None:
