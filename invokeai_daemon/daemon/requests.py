@@ -147,8 +147,10 @@ class Requests:
 
     def _may_ask(self, path: Path, names: Collection[str] | None) -> bool:
         """Whether a file can be a request: it is in no model's folder and belongs to no model beside it."""
-        names = {entry.name for entry in files.entries(path.parent)} if names is None else names
-        belongs = path.stem in names or any(f"{path.stem}{suffix}" in names for suffix in MODEL_SUFFIXES)
+        models = (path.stem, *(f"{path.stem}{suffix}" for suffix in MODEL_SUFFIXES))
+        # One folder may hold thousands of sidecars: it is not listed for each of them.
+        is_there = names.__contains__ if names is not None else lambda name: os.path.lexists(path.with_name(name))
+        belongs = any(map(is_there, models))
         return not belongs and self._tree.unit(path) == path
 
     def _see(self, path: Path, now: float, sealed: bool) -> None:

@@ -12,14 +12,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from invokeai_daemon import files
 from invokeai_daemon.errors import FetchInterrupted, InstallError
 from invokeai_daemon.models.install import civitai
 from invokeai_daemon.models.install.checks import Checksum, digests_of
 from invokeai_daemon.models.install.choose import Choice, RepoFile, choose, components_of, index_of
-from invokeai_daemon.models.install.download import AlreadyThere, Download, Fetched, Limits, Note, Report, Wanted
+from invokeai_daemon.models.install.download import (
+    LONGEST_PAUSE,
+    AlreadyThere,
+    Download,
+    Fetched,
+    Limits,
+    Note,
+    Report,
+    Wanted,
+)
 from invokeai_daemon.models.install.hub import Hub, Repository
 from invokeai_daemon.models.install.ledger import Ledger
 from invokeai_daemon.models.install.names import has_model_suffix, safe_name, sniffed_suffix, split_ending
@@ -42,6 +51,8 @@ from invokeai_daemon.strict_toml import dump_toml
 
 #: Where a model goes whose type is not known before it is looked at.
 UNSORTED = "installed"
+
+Answer = TypeVar("Answer")
 
 #: Tells what is fetched and how far it is: a name, bytes, bytes in all (None: not known).
 Tell = Callable[[str, int, int | None], None]
@@ -154,7 +165,7 @@ class Fetcher:
     # -- civitai ---------------------------------------------------------------------------------------------------
 
     def _civitai(self, source: CivitaiModel, order: Order) -> Arrival:
-        version = civitai.look(self._web, source)
+        version = self._patiently(lambda: civitai.look(self._web, source))
         said = {
             "description": version.description or None,
             "trigger_phrases": list(version.trigger_phrases) or None,
@@ -215,7 +226,7 @@ class Fetcher:
 
     def _repository(self, source: HubModel, order: Order) -> Arrival:
         self._tell(str(source), 0, None)
-        repository = self._hub.look(source)
+        repository = self._patiently(lambda: self._hub.look(source))
         choice = self._choice(source, repository)
         folder = self._made(order.folder or self._root.autoimport / (self._kind(choice, repository) or UNSORTED))
         name = self._name(choice, order)
@@ -267,6 +278,18 @@ class Fetcher:
         return Download(self._web, wanted, partial, self._limits, report).run().path
 
     # -- what all share --------------------------------------------------------------------------------------------
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """An answer, asked for again while what keeps it away may pass."""
+        tries = 0
+        while True:
+            try:
+                return ask()
+            except FetchInterrupted as error:
+                tries += 1
+                if tries > self._limits.retries:
+                    raise
+                self._pause(error.retry_after or min(LONGEST_PAUSE, 0.5 * 2**tries))
 
     def _report(self, name: str, before: int = 0, total: int | None = None) -> Report:
         def tell(done: int, of: int | None) -> None:

@@ -179,11 +179,19 @@ def test_what_the_hub_does_not_have_is_told(from_hub: MakeFetcher, text: str, wh
 
 
 def test_a_hub_that_is_away_or_busy_may_come_back(from_hub: MakeFetcher, hub: HubServer) -> None:
-    hub.pages["/api/models/me/dog"] = Page(statuses=[503])
+    hub.pages["/api/models/me/dog"] = Page(statuses=[503] * 3)
     with pytest.raises(FetchInterrupted, match=r"cannot answer now \(503\)"):
         fetch(from_hub(), "me/dog")
     with pytest.raises(FetchInterrupted, match=r"cannot be reached .* Is this machine online\?"):
         fetch(from_hub(hub_endpoint="http://127.0.0.1:1"), "me/dog")
+
+
+def test_a_hub_that_is_busy_for_a_moment_is_asked_again(root: Root, from_hub: MakeFetcher, hub: HubServer) -> None:
+    page = hub.page("/api/models/me/dog")
+    assert page is not None
+    page.statuses = [503, 429]
+    hub.pages["/api/models/me/dog"] = page
+    assert fetch(from_hub(), "me/dog") == [Arrival(root.autoimport / "main" / "dog", False)]
 
 
 def test_names_that_lead_elsewhere_are_left_out(root: Root, from_hub: MakeFetcher, hub: HubServer) -> None:
