@@ -74,8 +74,8 @@ def _safetensors(descriptor: int, size: int) -> Proof:
         return Proof("incomplete", f"{8 + length - size:,} bytes of its header have not come")
     if length > _MAX_HEADER:
         return Proof("unknown", f"its header has {length:,} bytes")
-    ends = _END_OF_TENSOR.finditer(os.pread(descriptor, length, 8))
-    end = 8 + length + max((int(match[1]) for match in ends), default=0)
+    ends = _END_OF_TENSOR.findall(os.pread(descriptor, length, 8))
+    end = 8 + length + max(map(int, ends), default=0)
     if end > size:
         return Proof("incomplete", f"{end - size:,} of its {end:,} bytes have not come")
     if end < size:
@@ -143,6 +143,10 @@ _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _WITH_WEIGHTS = ("unet", "vae", "text_encoder")
 
 
+#: Each is looked for, at every look at the folder.
+_MAX_SHARDS = 2000
+
+
 def _folder(folder: Path) -> Proof:
     index = folder / "model_index.json"
     if not index.is_file():
@@ -187,4 +191,6 @@ def _missing_shards(folder: Path, files: list[Path]) -> list[str]:
         if path.name.endswith(".index.json"):
             shards = read_config(path).get("weight_map")
             names |= {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
+            if len(names) > _MAX_SHARDS:
+                raise UnreadableModel(f"{path}: it names more than {_MAX_SHARDS:,} shards; no model has as many.")
     return sorted(name for name in names if not (folder / name).is_file())

@@ -18,6 +18,7 @@ from invokeai_daemon.errors import AmbiguousModel, DiskFull, IncompleteModel, Mo
 from invokeai_daemon.models.companions import Companions, companions_of
 from invokeai_daemon.models.contents import fingerprint
 from invokeai_daemon.models.convert import ConvertOptions, convert_model, is_convertible, read_marker
+from invokeai_daemon.models.folder_check import refuse_broken_weights
 from invokeai_daemon.models.header import Header, read_header
 from invokeai_daemon.models.identify import NOTHING, UnusableModel, identify, judge
 from invokeai_daemon.models.identity import Identity
@@ -102,6 +103,8 @@ class Import:
         sidecar = read_sidecar(self.path)
         header = None if self.path.is_dir() else read_header(self.path)
         self.notes = header.notes if header else ()
+        if header is None:
+            refuse_broken_weights(self.path)
         if self.root is None:
             verdict = judge(header or self.path, sidecar)
             self.identity = verdict.identity
