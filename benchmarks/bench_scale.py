@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from invokeai_daemon.root import Root
 
 #: Seconds, and MiB.
@@ -141,6 +143,15 @@ class Served:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
+    def processor_seconds(self) -> str:
+        """What daemon and importer took of the processor so far."""
+        daemon = psutil.Process(self.process.pid)
+        taken = {"daemon": sum(daemon.cpu_times()[:2])}
+        for child in daemon.children():
+            if "invokeai_daemon.workers.importer" in child.cmdline():
+                taken["importer"] = sum(child.cpu_times()[:2])
+        return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in taken.items())
+
     def wait(self, condition: Callable[[dict[str, Any]], bool], timeout: float) -> bool:
         """Until the status is so; False when it is not in time."""
         end = time.monotonic() + timeout
@@ -224,7 +235,7 @@ def measure(scratch: Path, count: int) -> list[Row]:
         drop(scratch / "files", folder, daemon.process)
         done = daemon.wait(lambda status: bool(status["models"]["ok"] >= count), 4 * MOST_SECONDS)
         taken = time.monotonic() - started
-        peak = daemon.memory("VmHWM")
+        peak, processor = daemon.memory("VmHWM"), daemon.processor_seconds()
         models = daemon.status()["models"]
     overflows = (root.path / "log").read_text(errors="replace").count("watch.overflow")
     opened = Opened(folder)
@@ -238,7 +249,8 @@ def measure(scratch: Path, count: int) -> list[Row]:
     return [
         Row(f"{count:,} LoRA files ({tensors:,} tensors) dropped", f"{taken:.1f} s", f"≤ {MOST_SECONDS:.0f} s",
             done and taken <= MOST_SECONDS),
-        Row("all registered", json.dumps(models), f"{count} ok", models["ok"] == count),
+        Row("processor time of that", processor, "-", True),
+        Row("all registered", f"{models['ok']} ok", f"{count} ok", models["ok"] == count),
         Row("queues of events that overflowed", str(overflows), "≥ 1", overflows > 0),
         Row("highest memory of the daemon", f"{peak:.0f} MiB (idle {idle:.0f})", f"≤ {MOST_MEMORY:.0f}",
             peak <= MOST_MEMORY),

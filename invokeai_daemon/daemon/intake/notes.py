@@ -43,12 +43,15 @@ def signature_of(path: Path, names: Collection[str] | None = None) -> str | None
     except OSError:
         return None
     parts = [":".join(map(str, own))]
-    stem = path.name if is_folder else path.stem
+    folder, own_name = f"{path.parent}{os.sep}", path.name
+    stem = own_name if is_folder else path.stem
     for end in COMPANION_ENDS:
         beside = stem + end
-        if beside != path.name and (names is None or beside in names):
+        if beside != own_name and (names is None or beside in names):
             with suppress(OSError):
-                parts.append(f"{end}={':'.join(map(str, Signature.of(path.with_name(beside))))}")
+                # Texts: sixteen names for each of thousands of files, most of which are not there.
+                found = os.stat(folder + beside)  # noqa: PTH116
+                parts.append(f"{end}={':'.join(map(str, _signature(found)))}")
     return " ".join(parts)
 
 
@@ -75,6 +78,8 @@ class Notes:
         self._file = file
         self._notes: dict[str, Note] = _read(file)
         self._by_fingerprint: dict[str, list[str]] = {}
+        #: Those with needs.
+        self._waiting: dict[str, list[str]] = {}
         for path, note in self._notes.items():
             self._index(path, note)
         self._is_changed = False
@@ -99,6 +104,7 @@ class Notes:
         note = self._notes.pop(str(path), None)
         if note is not None:
             self._is_changed = True
+            self._waiting.pop(str(path), None)
             if note.fingerprint:
                 self._by_fingerprint[note.fingerprint].remove(str(path))
 
@@ -108,7 +114,7 @@ class Notes:
 
     def waiting_for(self, type_: str) -> list[Path]:
         """The drops that wait for a part of this type."""
-        return [Path(path) for path, note in self._notes.items() if type_ in note.needs.split()]
+        return [Path(path) for path, needs in self._waiting.items() if type_ in needs]
 
     def write(self, now: float, at_once: bool) -> None:
         """Put them on disk, when something changed and the last time is a while ago."""
@@ -123,6 +129,8 @@ class Notes:
         return self._not_before if self._is_changed else float("inf")
 
     def _index(self, path: str, note: Note) -> None:
+        if note.needs:
+            self._waiting[path] = note.needs.split()
         if note.fingerprint:
             self._by_fingerprint.setdefault(note.fingerprint, []).append(path)
 
