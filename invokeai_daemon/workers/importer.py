@@ -38,7 +38,7 @@ def main() -> int:
     where.add_argument("--root", type=Path, help="write below its models/ only; without it, where the user may")
     where.add_argument("--read-only", action="store_true", help="write nothing")
     wanted = parser.parse_args()
-    writable = [Root(wanted.root).models] if wanted.root else [] if wanted.read_only else None
+    writable = _writable(Root(wanted.root)) if wanted.root else [] if wanted.read_only else None
     parent = os.getppid()
     logging.basicConfig(level=logging.INFO, format="importer: %(message)s", stream=sys.stderr)
     emit = _emitter(_private_output())
@@ -53,6 +53,12 @@ def main() -> int:
         log.error("%s", error)
         return 1
     return 0
+
+
+def _writable(root: Root) -> list[Path]:
+    """Where converted models go: models/, and the folders on other disks that links in it lead to."""
+    levels = (root.models.glob(pattern) for pattern in ("*", "*/*"))
+    return [root.models, *(path for level in levels for path in level if path.is_symlink() and path.is_dir())]
 
 
 def serve(orders: int, emit: Emit, cpu_seconds: float = CPU_SECONDS) -> None:

@@ -74,6 +74,15 @@ def test_an_answer_that_does_not_come_in_time_is_a_verdict(tmp_path: Path) -> No
     assert time.monotonic() - start < 5
 
 
+def test_a_folder_of_models_may_be_a_link_to_another_disk(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "big disk").mkdir()
+    (root.models / "sd-1").symlink_to(tmp_path / "big disk")
+    path = small.write(root.autoimport / "main/cat.safetensors")
+    event = ask_importer({"order": "import", "path": str(path), "root": str(root.path)})
+    assert event["event"] == "imported", event.get("reason")
+    assert list((tmp_path / "big disk").rglob("*.safetensors"))
+
+
 def test_what_training_left_in_a_file_is_evidence_and_stands_with_its_entry(root: Root) -> None:
     shapes = {name: shape for name, (_, shape) in small.tensors_of().items()}
     leftover = call("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")
