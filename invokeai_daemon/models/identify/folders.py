@@ -105,7 +105,10 @@ _VARIANTS = {4: "normal", 9: "inpaint", 5: "depth", 8: "edit"}
 
 def _stable_diffusion(folder: Path, index: Mapping[str, Any], name: str) -> tuple[Identity, str]:
     """A pipeline whose UNet tells the base."""
-    unet = read_config(folder / "unet" / "config.json")
+    unet = _config_of(folder, "unet")
+    if unet is None:
+        base = "sdxl" if name.startswith("StableDiffusionXL") else "unknown"
+        return Identity("main", base, "diffusers"), f"unet/config.json is missing. {_REPAIR[0]}"
     text = (_config_of(folder, "text_encoder") if index.get("text_encoder") else None) or {}
     if index.get("vae"):
         _config_of(folder, "vae")
@@ -194,7 +197,7 @@ def _part_of_a_pipeline(folder: Path, sidecar: Sidecar | None, hint: str | None)
     stock = stock_of(folder)
     lacks = stock.lacks()
     if stock.missing or not stock.files or stock.kind == "other":
-        identity = _said_by_config(named[1], config) if named else Identity("unknown", "unknown", "diffusers")
+        identity = _said_by_config(named[1], config) if named else _seen_in(folder, stock.files, sidecar, hint)
         return Finding(_with_the_sidecar(identity, sidecar), (), f"{folder}: {lacks}. {_REPAIR[0]}.")
     header = merged_header(folder, stock.files)
     try:
@@ -207,6 +210,14 @@ def _part_of_a_pipeline(folder: Path, sidecar: Sidecar | None, hint: str | None)
         assert found is not None
         return _as("diffusers", found)
     return _joined(folder, named, config, found, sidecar)
+
+
+def _seen_in(folder: Path, files: Sequence[Path], sidecar: Sidecar | None, hint: str | None) -> Identity:
+    """What the shards that are there show; nothing, perhaps."""
+    try:
+        return _as("diffusers", _by_weights(folder, merged_header(folder, files), sidecar, hint)).identity
+    except ModelError:
+        return Identity("unknown", "unknown", "diffusers")
 
 
 def _joined(

@@ -58,7 +58,25 @@ _NO_OTHERS = whole(lacks(*_PICTURES, *_OTHER_TEXTS, called="another encoder than
 
 
 def _context(*widths: int) -> Rule:
-    return axis(_TO_K, 1, *widths, called="context width")
+    written = axis(_TO_K, 1, *widths, called="context width")
+
+    def rule(weights: Weights) -> Answer:
+        answer, width = written(weights), _width_by_structure(weights)
+        return answer if width is None else Answer(width in widths, f"its blocks are those of context width {width}")
+
+    return rule
+
+
+def _width_by_structure(weights: Weights) -> int | None:
+    """The width that belongs to such blocks, where the matrices that have it are packed; None where they are not."""
+    found = weights.find(*_TO_K)
+    if found is None or not found.packed:
+        return None
+    time = weights.shape("time_embed.0.bias")
+    if weights.find("label_emb.*"):
+        return 1280 if time == (1536,) else 2048
+    projection = weights.find("input_blocks.*.proj_in.weight")
+    return 768 if projection and len(projection.shape) == 4 else 1024
 
 
 def _channels(*numbers: int) -> Rule:
@@ -78,6 +96,8 @@ _TOKENS = (
 def _own_width(weights: Weights) -> Answer:
     """SD-1's UNet is as wide as its own CLIP encoder: 768 for the published models, but any pair that agrees is one."""
     context = weights.find(*_TO_K)
+    if context is not None and context.packed:
+        return _context(768)(weights)
     if context is None or len(context.shape) < 2:
         return Answer(False, "its context width was not found")
     width, seen = context.shape[1], f"{shorten(context.name)} has context width {context.shape[1]}"

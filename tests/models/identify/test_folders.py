@@ -13,6 +13,7 @@ from invokeai_daemon.errors import UnknownModel, UnsafeModel
 from invokeai_daemon.models.identify import identify, judge
 from invokeai_daemon.models.sidecar import Sidecar
 from tests.models.build import write_checkpoint
+from tests.models.identify import originals
 from tests.models.identify.build import folder_at, write_folder
 
 Shapes = Mapping[str, Sequence[int]]
@@ -164,6 +165,14 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     assert "its part vae is missing. Copy the missing part into the folder" in verdict.reason
 
 
+def test_a_missing_unet_leaves_the_base_open(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "cat")
+    (folder / "unet/config.json").unlink()
+    verdict = judge(folder)
+    assert (verdict.state, verdict.identity.type, verdict.identity.base) == ("unusable", "main", "unknown")
+    assert "unet/config.json is missing" in verdict.reason
+
+
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = folder_at(tmp_path / "cat")
     whole = folder / "unet/model.safetensors"
@@ -294,6 +303,20 @@ def test_a_part_whose_shards_are_missing_says_which(tmp_path: Path) -> None:
     verdict = judge(folder)
     assert (verdict.state, verdict.identity.type) == ("unusable", "t5_encoder")
     assert "model-00001-of-00002.safetensors is missing" in verdict.reason
+
+
+def test_a_transformer_in_shards_is_known_even_when_one_is_missing(tmp_path: Path) -> None:
+    names = sorted(originals.flux())
+    shards = [{name: originals.flux()[name] for name in names[start::2]} for start in (0, 1)]
+    files = {f"diffusion_pytorch_model-0000{number}-of-00002.safetensors": shards[number - 1] for number in (1, 2)}
+    config = {"config.json": {"_class_name": "FluxTransformer2DModel"}}
+    identity = identify(write_folder(tmp_path / "whole", config, files))
+    assert (identity.type, identity.base, identity.format) == ("main", "flux", "diffusers")
+    assert [need.type for need in identity.needs] == ["clip_embed", "t5_encoder", "vae"]
+    del files["diffusion_pytorch_model-00002-of-00002.safetensors"]
+    verdict = judge(write_folder(tmp_path / "half", config, files))
+    assert verdict.state == "unusable"
+    assert "diffusion_pytorch_model-00002-of-00002.safetensors is missing" in verdict.reason
 
 
 def test_a_lora_in_a_folder_is_a_lora_of_the_format_of_diffusers(tmp_path: Path) -> None:

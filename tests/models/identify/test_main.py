@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from invokeai_daemon.models.header import BITS, Header, TensorInfo
-from invokeai_daemon.models.identify import identify, judge
+from invokeai_daemon.models.identify import FAMILIES, identify, judge
+from invokeai_daemon.models.identify.deciding import decide
+from invokeai_daemon.models.identify.weights import Weights
 from invokeai_daemon.models.identity import Identity, Verdict
 from invokeai_daemon.models.sidecar import Sidecar
 from tests.models.build import header_of, write_checkpoint
@@ -186,11 +189,15 @@ STORAGES: dict[str, tuple[Callable[[Shapes], Header], str, bool, str]] = {
     "sdnq": (sdnq, "sdnq_quantized", False, "weights that SDNQ quantised"),
     "float32": (lambda shapes: stored(shapes, "F32"), "checkpoint", True, ""),
 }
-QUANTISED = {
-    name: (lambda name=name: ORIGINALS[name][0](), ORIGINALS[name][1])
-    for name in ALONE
-    if name not in ("stable cascade b", "stable cascade c")
-} | {name: (lambda name=name: shapes_of(name), MODELS[name][2]) for name in ("flux dev", "sd-3.5 large", "z-image")}
+QUANTISED = (
+    {
+        name: (lambda name=name: ORIGINALS[name][0](), ORIGINALS[name][1])
+        for name in ALONE
+        if name not in ("stable cascade b", "stable cascade c")
+    }
+    | {name: (lambda name=name: shapes_of(name), MODELS[name][2]) for name in ("flux dev", "sd-3.5 large", "z-image")}
+    | {name: ORIGINALS[name][:2] for name in ("sd-1", "sd-2 depth", "sdxl", "sdxl refiner")}
+)
 
 
 @pytest.mark.parametrize("what", QUANTISED)
@@ -400,6 +407,20 @@ def test_averaged_weights_and_merged_loras_do_not_change_what_it_is() -> None:
     more |= {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 8)}
     for make, base in ((originals.sd_1, "sd-1"), (originals.sdxl, "sdxl")):
         assert words(judge(header_of(make() | more))) == ("main", base, "normal")
+
+
+def test_nothing_depends_on_the_order_of_keys_or_rows() -> None:
+    shuffle = random.Random(3)
+    for what in ("sdxl", "sd-3.5 medium", "flux fill", "z-image", "wan 2.2 i2v", "anima"):
+        shapes, told = ORIGINALS[what][0](), set()
+        for _ in range(4):
+            names, rows = list(shapes), list(FAMILIES)
+            shuffle.shuffle(names)
+            shuffle.shuffle(rows)
+            weights = Weights(header_of({name: shapes[name] for name in names}))
+            found = decide("x", weights, [family.held_against(weights) for family in rows], None, None)
+            told.add((found.identity, found.nearest, found.unusable))
+        assert len(told) == 1
 
 
 def test_kontext_is_said_to_be_told_apart_by_nothing() -> None:
