@@ -211,16 +211,21 @@ class Registry:
 
     def _refresh(self) -> None:
         """Read the file again if it changed."""
-        try:
-            status = self.file.stat()
-        except FileNotFoundError:
+        signature = self._signature()
+        if signature is None:
             self._seen, self._contents, self._problems, self._listed = None, Contents(), (), None
-            return
-        signature = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if signature != self._seen:
+        elif signature != self._seen:
             document = self._reader.read(self.file.read_bytes())
             self._seen = signature
             self._take(document)
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """What tells one state of the file from another; None when it is not there."""
+        try:
+            status = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _take(self, document: Document[Entry]) -> None:
         """The entries of a file. Of one that is broken somewhere those that are sound, and what the others were."""
@@ -238,7 +243,8 @@ class Registry:
         """A change of the file under its lock: read, change, check, keep a copy, replace."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.file.with_name(f".{self.file.name}.lock")):
-            document = self._reader.read(self.file.read_bytes() if self.file.exists() else _HEADING.encode())
+            read = self._signature()
+            document = self._reader.read(self.file.read_bytes() if read else _HEADING.encode())
             if document.broken:
                 raise ModelError(
                     f"{self.file}: {document.broken} Correct the file; nothing was changed "
@@ -246,7 +252,9 @@ class Registry:
                 )
             change = Change(self._root.path, Sheet(document), Contents(document), Memory(self.memory_file))
             yield change
-            if change.sheet.text != document.text or not self.file.exists():
+            if self._signature() != read:
+                raise ModelError(f"{self.file} was changed by somebody else just now; nothing was changed. Try again.")
+            if read is None or change.sheet.text != document.text:
                 self._write(document.text, change.sheet.text)
             change.memory.write()
 

@@ -494,6 +494,15 @@ def test_the_vae_of_an_older_stanza_is_read_in_all_its_forms(registry: Registry,
     assert found == ["/vae/a", "/models/kl.vae.pt", "x/y", "x/y", ""]
 
 
+def test_what_an_editor_saves_during_a_change_is_not_overwritten(registry: Registry, root: Root) -> None:
+    registry.add(entry(root))
+    with pytest.raises(ModelError, match="changed by somebody else"), registry._changing() as change:
+        change.add(entry(root, "dog"))
+        write(registry, BY_HAND)
+    assert registry.file.read_text() == BY_HAND
+    assert registry.add(entry(root, "dog")) == "dog-2"
+
+
 def test_two_writers_at_once_lose_nothing(root: Root) -> None:
     entries = [entry(root, f"cat-{number}") for number in range(20)]
 

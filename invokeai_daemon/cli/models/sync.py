@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -96,7 +97,10 @@ def _delete(root: Root, found: list[Orphan]) -> list[Orphan]:
 
 def _lines(root: Root, found: _Found, removed: list[str], deleted: list[Orphan]) -> Iterator[str]:
     for entry in found.missing:
-        yield f"{'removed' if entry.name in removed else 'missing'}  {entry.name}: {entry.reason}"
+        away = (
+            "" if not entry.path or Path(entry.path).parent.is_dir() else ", nor is its folder: is a disk not mounted?"
+        )
+        yield f"{'removed' if entry.name in removed else 'missing'}  {entry.name}: {entry.reason}{away}"
     for name in found.forgotten:
         yield f"{'removed' if name in removed else 'deleted file'}  {name}: its file is gone"
     for name, paths in found.dead.items():
