@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from invokeai_daemon.errors import AmbiguousModel, UnknownModel
-from invokeai_daemon.models.identify.quantised import quantisation
+from invokeai_daemon.models.identify.quantised import PLAIN, quantisation
 from invokeai_daemon.models.identify.table import Choice, Decision, Family, Match
 from invokeai_daemon.models.identify.weights import Weights, shorten
 from invokeai_daemon.models.identity import BASES, TYPES, Identity
@@ -166,7 +166,7 @@ def _on_the_word_of_the_sidecar(
 
 def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tuple[tuple[str, str], ...]) -> Finding:
     family, view = match.family, match.view
-    quantised = quantisation(view)
+    quantised = quantisation(view) if _is_weights(family) else PLAIN
     notes = [*match.evidence, *quantised.evidence, *weights.header.notes, *_contradictions(match, said)]
     assumed: list[str] = []
 
@@ -203,6 +203,11 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
     )
     identity = replace(identity, evidence=tuple(dict.fromkeys(notes)), assumed=tuple(assumed))
     return Finding(identity, nearest, _unusable(where, match, identity, bases, quantised.unusable))
+
+
+def _is_weights(family: Family) -> bool:
+    """Whether its files hold the weights of a network, which may be stored in fewer bits, and not changes to them."""
+    return family.format == "checkpoint" if isinstance(family.format, str) else "checkpoint" in family.format.words
 
 
 def _said_prediction(family: Family, sidecar: Sidecar | None) -> str | None:

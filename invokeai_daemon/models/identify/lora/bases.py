@@ -20,6 +20,7 @@ _SUGGESTING = ("ss_sd_model_name", "ss_base_model", "modelspec.title")
 
 #: Words of these texts -> base; the first that is found is meant.
 _WORDS = (
+    (r"kolors", "kolors"),
     (r"refiner", "sdxl-refiner"),
     (r"stable-diffusion-xl|sd_?xl|sdxl|illustrious|pony|noobai", "sdxl"),
     (r"stable-diffusion-3|sd_?3|sd3", "sd-3"),
@@ -54,6 +55,9 @@ MADE_FROM: Mapping[str, frozenset[str]] = {
     "sdxl": frozenset({"sd-3", "hidream", "sdxl-refiner"}),
 }
 
+#: A base -> those with exactly its layers, which nothing but metadata can tell.
+TWINS: Mapping[str, frozenset[str]] = {"sdxl": frozenset({"kolors"})}
+
 
 class Base(NamedTuple):
     """The base of a LoRA."""
@@ -70,6 +74,9 @@ class Base(NamedTuple):
 def base_of(facts: LoraFacts, metadata: Mapping[str, str], name: str = "") -> Base:
     """The base that a LoRA is for; `name` is that of its file."""
     if len(facts.bases) == 1:
+        twin = next((said for said in said_bases(metadata) if said.base in TWINS.get(facts.bases[0], ())), None)
+        if twin is not None:
+            return Base(twin.base, twin.says, twin.suggested)
         return Base(facts.bases[0], _why(facts), assumed=facts.odd is not None)
     bases = facts.bases or tuple(dict.fromkeys(architecture.base for architecture in facts.namesakes))
     said = next((said for said in said_bases(metadata) if said.base in bases or not bases), None)
@@ -98,7 +105,8 @@ def _likely(bases: tuple[str, ...]) -> str | None:
 def contradiction(facts: LoraFacts, metadata: Mapping[str, str]) -> str:
     """What the metadata say against the shapes."""
     said = [said for said in said_bases(metadata) if not said.suggested]
-    if not said or not facts.bases or any(each.base in facts.bases for each in said):
+    known = {base for own in facts.bases for base in (own, *TWINS.get(own, ()))}
+    if not said or not known or any(each.base in known for each in said):
         return ""
     return f"{said[0].says}, but its layers are those of {' or '.join(_titles(set(facts.bases)))}"
 

@@ -79,13 +79,8 @@ def is_omi(metadata: Mapping[str, str]) -> bool:
 
 def is_control(facts: LoraFacts) -> bool:
     """It widens the input of FLUX to take a control picture beside the latents."""
-    return (
-        any(
-            target.place.module in ("img_in", "x_embedder") and target.layer.measure[:2] == (3072, 128)
-            for target in facts.targets
-        )
-        and "flux" in facts.bases
-    )
+    inputs = [target for target in facts.targets if target.place.module in ("img_in", "x_embedder")]
+    return "flux" in facts.bases and any(target.layer.measure[:2] == (3072, 128) for target in inputs)
 
 
 def is_motion(facts: LoraFacts) -> bool:

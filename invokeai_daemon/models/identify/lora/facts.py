@@ -126,7 +126,7 @@ def facts_of(header: Header) -> LoraFacts | None:
         mask = allowed if encoders else 0
     fitting = tuple(ARCHITECTURES[number] for number in every(mask))
     fitting, blocks = _counted(fitting, targets)
-    strange = [target.stem for target in targets if not _known(target)]
+    strange = [stem for stem, (part, _, module), _ in targets if module not in (nets() if part == "unet" else towers())]
     ranks = [target.layer.rank for target in targets if target.layer.rank]
     prefixes = Counter(target.place.prefix for target in targets)
     return LoraFacts(
@@ -243,11 +243,6 @@ def _encoders(targets: Iterable[Target]) -> tuple[dict[str, str], int]:
         bases = {base for name in names for base in text.PLACES.get(part, {}).get(name, ())}
         mask &= sum(1 << number for number, net in enumerate(ARCHITECTURES) if net.base in bases) if bases else ALL
     return found, mask
-
-
-def _known(target: Target) -> bool:
-    index = nets() if target.place.part == "unet" else towers()
-    return target.place.module in index
 
 
 def _namesakes(targets: Iterable[Target]) -> tuple[Architecture, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from invokeai_daemon.models.identify.lora.bases import base_of, contradiction
+from invokeai_daemon.models.identify.lora.bases import TWINS, base_of, contradiction
 from invokeai_daemon.models.identify.lora.dialects import DIALECTS, dialect_of, is_control, is_motion, is_omi
 from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, facts_of, measured
-from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule, lacks
+from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule
 from invokeai_daemon.models.identify.weights import Weights, shorten
 
 #: IP-Adapters for faces have LoRA layers, too.
@@ -38,6 +38,14 @@ def _gathered(weights: Weights) -> LoraFacts | None:
     return facts_of(weights.header)
 
 
+def _is_control(weights: Weights) -> bool:
+    return is_control(_known(weights))
+
+
+def _dialect(weights: Weights) -> str:
+    return dialect_of(_known(weights), weights.header)
+
+
 def _known(weights: Weights) -> LoraFacts:
     facts = _facts(weights)
     assert facts is not None, "asked of a file that is no LoRA"
@@ -54,9 +62,15 @@ def _is_lora(weights: Weights) -> Answer:
     return Answer(True, f"it has the layers of a LoRA ({shorten(facts.targets[0].stem)})")
 
 
+def _no_ip_adapter(weights: Weights) -> Answer:
+    tensors = weights.header.tensors if _known(weights).beside else ()
+    found = next((name for name in tensors if name.startswith(_IP_ADAPTER)), None)
+    return Answer(False, f"it has the projections of an IP-Adapter ({shorten(found)})") if found else Answer(True)
+
+
 def _control(expected: bool) -> Rule:
     def rule(weights: Weights) -> Answer:
-        if is_control(_known(weights)):
+        if weights.whole.ask(_is_control):
             return Answer(expected, "it widens the input of FLUX from 64 to 128 channels, for a control picture")
         return Answer(not expected, "" if not expected else "it does not take a control picture")
 
@@ -73,8 +87,7 @@ def _tells(weights: Weights) -> Answer:
 
 
 def _tells_dialect(weights: Weights) -> Answer:
-    facts = _known(weights)
-    dialect = dialect_of(facts, weights.header)
+    facts, dialect = _known(weights), weights.whole.ask(_dialect)
     written = ", ".join(f"{prefix}…" for prefix in facts.prefixes if prefix)
     return Answer(True, f"its names are written {DIALECTS[dialect]}" + (f" ({written})" if written else ""))
 
@@ -97,10 +110,10 @@ def _tells_oddities(weights: Weights) -> Answer:
 
 def only_changes(weights: Weights) -> bool:
     """Whether a file has layers of a LoRA and hardly anything else: whatever their names, it is no model by itself."""
-    facts, tensors = _facts(weights), weights.header.tensors
-    if facts is None or facts.beside * MOSTLY >= len(tensors):
+    facts = _facts(weights)
+    if facts is None or facts.beside * MOSTLY >= len(weights.header.tensors):
         return False
-    return not facts.beside or not any(name.startswith(_IP_ADAPTER) for name in tensors)
+    return _no_ip_adapter(weights).holds
 
 
 # The words of the identity
@@ -111,7 +124,8 @@ class _Base(Choice):
 
     @property
     def words(self) -> frozenset[str]:
-        return frozenset(architecture.base for architecture in ARCHITECTURES)
+        twins = {twin for twins in TWINS.values() for twin in twins}
+        return frozenset(architecture.base for architecture in ARCHITECTURES) | twins
 
     def decide(self, weights: Weights) -> Decision:
         base = base_of(_known(weights), weights.metadata, weights.header.path.stem)
@@ -133,7 +147,7 @@ class _Dialect(Choice):
         return frozenset(DIALECTS)
 
     def decide(self, weights: Weights) -> Decision:
-        return Decision(dialect_of(_known(weights), weights.header))
+        return Decision(weights.whole.ask(_dialect))
 
 
 class _Format(Choice):
@@ -159,7 +173,7 @@ def _unusable(weights: Weights) -> str:
 
 _MARKS: tuple[Rule, ...] = (
     _is_lora,
-    lacks(*(f"{beginning}*" for beginning in _IP_ADAPTER), called="the projections of an IP-Adapter"),
+    _no_ip_adapter,
 )
 _TOLD: tuple[Rule, ...] = (_tells, _tells_dialect, _tells_oddities)
 

@@ -200,6 +200,13 @@ def test_shapes_win_over_metadata_and_the_contradiction_is_told() -> None:
     assert any("sd_v1, but its layers are those of SDXL" in note for note in identity.evidence)
 
 
+def test_kolors_has_the_layers_of_sdxl_and_only_metadata_tell_it() -> None:
+    identity = judged(
+        by.kohya(attention("sdxl"), by.lora, "lora_unet_"), {"modelspec.architecture": "kolors/lora"}
+    ).identity
+    assert (identity.base, identity.assumed) == ("kolors", ())
+
+
 def test_a_sidecar_or_the_folder_says_what_the_file_leaves_open() -> None:
     shapes = by.kohya(by.only(by.linear(denoiser("sd-1")), "attn1"), by.lora, "lora_unet_")
     verdict = judge(header_of(shapes), Sidecar(base="sd-2"))
