@@ -20,7 +20,7 @@ from invokeai_daemon.models.identify.table import (
 )
 from invokeai_daemon.models.identify.weights import Weights
 
-UNDER = ("control_model.", "controlnet.", "module.", "")
+UNDER = ("control_model.", "controlnet.module.", "controlnet.", "module.", "")
 
 #: The first ControlNets were published with the whole model that they control.
 _BEFORE = ("main", "vae", "clip_embed", "clip_vision", "lora")
@@ -125,7 +125,12 @@ _STABLE_DIFFUSION: tuple[Family, ...] = (
     ),
     Family(
         "controlnet",
-        Choice((("sdxl", has("lllite_unet_*_transformer_blocks_1_*", called="blocks that only SDXL has")),), "sd-1"),
+        Choice(
+            (
+                ("sd-1", has("lllite_unet_input_blocks_1_1_*", called="blocks that only SD-1 has")),
+                ("sdxl", lacks("lllite_unet_input_blocks_1_1_*", called="blocks that only SD-1 has")),
+            )
+        ),
         "a ControlNet-LLLite",
         marks=(has("lllite_unet_*", called="the layers of ControlNet-LLLite"),),
         unusable=_OWN_WAY,
@@ -179,7 +184,6 @@ _TRANSFORMERS: tuple[Family, ...] = (
         "flux",
         "a FLUX ControlNet by XLabs",
         marks=(_BLOCKS, has("double_blocks.0.img_attn.*", called="the blocks of FLUX under their original names")),
-        rules=(has("input_hint_block.*", "pos_embed_input.*", called="the encoder of a control picture"),),
         under=UNDER,
         before=("main",),
     ),
@@ -210,6 +214,17 @@ _TRANSFORMERS: tuple[Family, ...] = (
             ),
         ),
         under=UNDER,
+    ),
+    Family(
+        "controlnet",
+        "qwen-image",
+        "a Qwen-Image ControlNet by DiffSynth",
+        marks=(
+            has("controlnet_blocks.0.x_rms.weight", called="the norms of its blocks"),
+            has("controlnet_blocks.0.input_proj.weight", called="the inputs of its blocks"),
+        ),
+        under=UNDER,
+        unusable=_OWN_WAY,
     ),
     Family(
         "controlnet",

@@ -221,6 +221,15 @@ _VISION: tuple[Family, ...] = (
     Family(
         "other",
         "any",
+        "an EVA-CLIP encoder",
+        marks=(
+            has("visual.rope.freqs_cos", "visual.blocks.0.attn.inner_attn_ln.weight", called="the layers of EVA-CLIP"),
+        ),
+        unusable="only PuLID looks at faces through EVA-CLIP, and this program has no PuLID",
+    ),
+    Family(
+        "other",
+        "any",
         "a DINOv2 encoder",
         marks=(
             has("encoder.layer.0.layer_scale1.lambda1", called="DINOv2's layer scale"),

@@ -23,6 +23,7 @@ _BASE = Choice(
 _KEYS = has(_TO_K, called="the keys of an IP-Adapter")
 #: Of a UNet only every second attention takes pictures; of a transformer each does.
 _NO_TRANSFORMER = lacks("ip_adapter.0.to_k_ip.weight", called="the keys of an adapter of a transformer")
+_NO_PULID = lacks("image_proj.id_embedding_mapping.*", called="the encoder of PuLID")
 _NO_FACE = lacks("ip_adapter.0.to_q_lora.down.weight", called="the LoRA of a FaceID adapter")
 _INSIGHT = (
     "it knows people by the face recogniser of InsightFace, which this program has not. "
@@ -55,7 +56,7 @@ def _encoder(pattern: str, names: dict[int, str]) -> Callable[[Weights], Iterabl
 def _adapter(
     name: str, *marks: Rule, unusable: str = "", needs: Callable[[Weights], Iterable[Need]] = nothing_else
 ) -> Family:
-    marks = (_KEYS, _NO_TRANSFORMER, *marks)
+    marks = (_KEYS, _NO_TRANSFORMER, _NO_PULID, *marks)
     return Family("ip_adapter", _BASE, name, marks, unusable=unusable, needs=needs, before=("lora",))
 
 
@@ -149,10 +150,19 @@ FAMILIES: tuple[Family, ...] = (
             (
                 ("sdxl", has("id_adapter_attn_layers.*", called="the attention layers of SDXL's PuLID")),
                 ("flux", has("pulid_ca.*", called="the attention layers of FLUX's PuLID")),
+                ("sdxl", axis(_TO_K, -1, 2048, called="context width")),
             )
         ),
         "PuLID, which gives a face",
-        (has("id_adapter.*", "pulid_encoder.*", "pulid_ca.*", called="the encoder of PuLID"),),
+        (
+            has(
+                "id_adapter.*",
+                "pulid_encoder.*",
+                "pulid_ca.*",
+                "image_proj.id_embedding_mapping.*",
+                called="the encoder of PuLID",
+            ),
+        ),
         unusable=_INSIGHT,
         before=("lora", "clip_vision"),
     ),

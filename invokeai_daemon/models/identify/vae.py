@@ -43,6 +43,7 @@ _LAYOUT = Choice(
 _PLAIN = lacks(
     "decoder.time_conv_out.*",
     "decoder.up.0.block.0.time_stack.*",
+    "decoder.mid.block_1.mix_factor",
     "decoder.temp_conv_in.*",
     "decoder.condition_encoder.*",
     "quantize.embedding.weight",
@@ -202,7 +203,7 @@ _KL: tuple[Family, ...] = (
                 "decoder.up_blocks.0.0.attn.to_q.weight",
                 "decoder.up_blocks.*.attn.to_qkv_multiscale.*",
                 "encoder.down_blocks.0.0.conv1.weight",
-                "decoder.stages.0.op_list.*",
+                "decoder.stages.*",
                 "encoder.project_in.*",
                 called="the stages of a deep-compression autoencoder",
             ),
@@ -244,7 +245,12 @@ _VIDEO: tuple[Family, ...] = (
     _video(
         "svd",
         "a VAE of Stable Video Diffusion",
-        has("decoder.time_conv_out.*", "decoder.up.0.block.0.time_stack.*", called="a decoder over time"),
+        has(
+            "decoder.time_conv_out.*",
+            "decoder.up.0.block.0.time_stack.*",
+            "decoder.mid.block_1.mix_factor",
+            called="a decoder over time",
+        ),
     ),
     _video("unknown", "a VAE of Allegro", has("decoder.temp_conv_in.*", called="convolutions over time")),
     _video("unknown", "a VAE of EasyAnimate", has("decoder.mid_block.convs.*", called="EasyAnimate's middle block")),
@@ -285,7 +291,14 @@ _VIDEO: tuple[Family, ...] = (
     _video(
         "mochi",
         "a VAE of Mochi",
-        has("decoder.block_in.resnets.*", "blocks.2.blocks.3.stack.5.weight", called="the blocks of Mochi's VAE"),
+        has(
+            "decoder.block_in.resnets.*",
+            "blocks.2.blocks.3.stack.5.weight",
+            "decoder.blocks.2.blocks.3.stack.5.weight",
+            "layers.4.layers.1.attn_block.attn.qkv.weight",
+            "encoder.layers.4.layers.1.attn_block.attn.qkv.weight",
+            called="the blocks of Mochi's VAE",
+        ),
     ),
     _video(
         "cosmos",
@@ -300,6 +313,8 @@ _VIDEO: tuple[Family, ...] = (
             has(
                 "decoder.block.0.conv_t1.*",
                 "decoder.layers.0.weight_v",
+                "decoder.layers.1.layers.0.beta",
+                "vocoder.backbone.channel_layers.0.0.bias",
                 "decoder.resblocks.*",
                 called="the layers of an autoencoder of sounds",
             ),
@@ -450,6 +465,17 @@ _OTHER: tuple[Family, ...] = (
             has("out_block.0.weight", "up_blocks.*", called="its decoder"),
         ),
         under=("", "vqgan."),
+        unusable="Stable Cascade is not supported",
+    ),
+    Family(
+        "vae",
+        "stable-cascade",
+        "the decoder of previews of Stable Cascade",
+        marks=(
+            has("blocks.11.num_batches_tracked", called="its norms"),
+            axis("blocks.0.weight", 1, 16, called="latent channels"),
+        ),
+        under=("previewer.", ""),
         unusable="Stable Cascade is not supported",
     ),
     Family(
