@@ -11,7 +11,9 @@ import json
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from invokeai_daemon.models.header import Checksums, opened
 CHUNK = 32 * 1024 * 1024
 BUFFER = 256 * 1024
 #: Bytes cast at once: they and their new form fit in a processor's cache.
-CAST_BUFFER = 1024 * 1024
+CAST_BUFFER = 256 * 1024
+#: Pieces cast at the same time, and how many may wait to be written.
+CAST_THREADS, CAST_AHEAD = 2, 8
 #: File systems share whole blocks of this size, if they lie alike in both files.
 BLOCK = 4096
 #: safetensors' own writer starts its data on a multiple of this. Readers map the file and ask no more than that values
@@ -73,12 +77,13 @@ def write_safetensors(source: int, path: Path, runs: Sequence[Run], moved: Moved
     """
     header, lost = safetensors_header(runs), 0
     target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    pool = ThreadPoolExecutor(CAST_THREADS)
     try:
         _write_all(target, header, 0)
         position = len(header)
         for step in steps(runs):
             if isinstance(step, Run):
-                for piece, infinite in made(source, step):
+                for piece, infinite in made(source, step, pool):
                     _write_all(target, piece, position)
                     position, lost = position + len(piece), lost + infinite
                     moved(len(piece))
@@ -87,6 +92,7 @@ def write_safetensors(source: int, path: Path, runs: Sequence[Run], moved: Moved
                 position += step[1]
         os.fsync(target)
     finally:
+        pool.shutdown(cancel_futures=True)
         os.close(target)
     return lost
 
@@ -158,8 +164,11 @@ def steps(runs: Sequence[Run]) -> Iterator[Run | tuple[int, int]]:
         yield offset, length
 
 
-def made(source: int, run: Run) -> Iterator[tuple[bytes, int]]:
-    """The bytes of a tensor that is not just copied, in pieces, and how many values of each became infinite."""
+def made(source: int, run: Run, pool: Executor | None = None) -> Iterator[tuple[bytes, int]]:
+    """The bytes of a tensor that is not just copied, in pieces, and how many values of each became infinite.
+
+    With a `pool`, several pieces are cast at a time.
+    """
     if not run.pieces:
         yield casting.identity(run.shape[0], run.dtype), 0
     elif run.transposed:
@@ -167,10 +176,28 @@ def made(source: int, run: Run) -> Iterator[tuple[bytes, int]]:
         turned = casting.transpose(raw, run.shape[1], len(raw) // max(1, math.prod(run.shape)))
         yield casting.cast(turned, run.stored, run.dtype)
     else:
-        for offset, length in run.pieces:
-            for start in range(0, length, CAST_BUFFER):
-                piece = _read(source, offset + start, min(CAST_BUFFER, length - start))
-                yield casting.cast(piece, run.stored, run.dtype)
+        places = [
+            (offset + start, min(CAST_BUFFER, length - start))
+            for offset, length in run.pieces
+            for start in range(0, length, CAST_BUFFER)
+        ]
+        yield from _in_turn(lambda place: casting.cast(_read(source, *place), run.stored, run.dtype), places, pool)
+
+
+def _in_turn(
+    make: Callable[[tuple[int, int]], tuple[bytes, int]], places: Sequence[tuple[int, int]], pool: Executor | None
+) -> Iterator[tuple[bytes, int]]:
+    """What is made of each place, in their order, a few of them made ahead."""
+    if pool is None:
+        yield from map(make, places)
+        return
+    ahead: deque[Future[tuple[bytes, int]]] = deque()
+    for place in places:
+        ahead.append(pool.submit(make, place))
+        if len(ahead) > CAST_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 def _read(source: int, offset: int, length: int) -> bytes:
