@@ -105,7 +105,8 @@ def _no_constant(name: str) -> Any:
 
 def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        dtype, shape = entry["dtype"], entry["shape"]
+        begin, end = entry["data_offsets"]
         bits = BITS[dtype]
     except (TypeError, KeyError, ValueError):
         raise _broken(path, f"the entry of {shown(name)} is not as the format wants it") from None
@@ -125,15 +126,15 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
 
 def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], start: int, size: int) -> None:
     """The tensors fill the file from the header to its end, in one row without hole or overlap."""
-    at = start
     # Mostly they stand in this order; then they need not be sorted.
-    if not _follow_each_other(tensors.values(), start):
-        tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].file_offset, item[1].nbytes)))
-    for name, tensor in tensors.items():
-        if tensor.file_offset != at:
-            what = "overlaps another" if tensor.file_offset < at else "leaves a hole before it"
-            raise _broken(path, f"the tensor {shown(name)} {what}")
-        at += tensor.nbytes
+    at = _end_of_row(tensors.values(), start)
+    if at is None:
+        at = start
+        for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].file_offset, item[1].nbytes)):
+            if tensor.file_offset != at:
+                what = "overlaps another" if tensor.file_offset < at else "leaves a hole before it"
+                raise _broken(path, f"the tensor {shown(name)} {what}")
+            at += tensor.nbytes
     if at > size:
         raise UnreadableModel(
             f"{path}: cut off: {at - size:,} of its {at:,} bytes are missing. It is still being copied or the copy "
@@ -143,12 +144,13 @@ def _check_layout(path: Path, tensors: Mapping[str, TensorInfo], start: int, siz
         raise _broken(path, f"{size - at:,} bytes follow its last tensor")
 
 
-def _follow_each_other(tensors: Iterable[TensorInfo], at: int) -> bool:
-    for tensor in tensors:
-        if tensor.file_offset != at:
-            return False
-        at += tensor.nbytes
-    return True
+def _end_of_row(tensors: Iterable[TensorInfo], at: int) -> int | None:
+    """Where the last one ends; None when one does not begin where the one before it ends."""
+    for _, _, offset, nbytes, _ in tensors:
+        if offset != at:
+            return None
+        at += nbytes
+    return at
 
 
 def _broken(path: Path, why: str) -> UnreadableModel:
