@@ -22,6 +22,7 @@ from invokeai_daemon.models.folder_check import refuse_broken_weights
 from invokeai_daemon.models.header import Header, read_header
 from invokeai_daemon.models.identify import NOTHING, UnusableModel, identify, judge
 from invokeai_daemon.models.identity import Identity
+from invokeai_daemon.models.install.sources import shown_url
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
 from invokeai_daemon.models.units import hub_name
@@ -179,7 +180,7 @@ class Import:
             trigger_phrases=tuple(sidecar.trigger_phrases) or told.get("trigger_phrases", ()),
             reason=printable("; ".join(dict.fromkeys([*self._taken_for_granted(), *self.notes, *notes]))),
             dialect=self.identity.dialect,
-            source_url=sidecar.source_url or sidecar.install or "",
+            source_url=sidecar.source_url or shown_url(sidecar.install or ""),
             cover_image=str(beside.preview.absolute()) if beside.preview else "",
         )
         event = {"event": "imported", "path": str(self.path), "entry": entry.as_json()}
