@@ -14,11 +14,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import bench_conversion, bench_reflink
+from benchmarks import bench_conversion, bench_identify, bench_reflink
 
 Section = Callable[[Path], bool]
 #: Name -> what it measures.
 SECTIONS: Mapping[str, Section] = {
+    # Looking at a header costs some milliseconds.
+    "identify": bench_identify.run,
     # An import costs about one `cp`, little memory, and gives what diffusers gives.
     "conversion": bench_conversion.run,
     # Where the file system shares blocks, no bytes move.

@@ -7,7 +7,9 @@ file shows, then what its place suggests, then the documented default. Never imp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from invokeai_daemon.errors import AmbiguousModel, ModelError, UnknownModel
@@ -67,4 +69,23 @@ def _examined(model: Header | Path, sidecar: Sidecar | None, hint: str | None) -
         return read_folder(model, sidecar, hint)
     header = model if isinstance(model, Header) else read_header(model)
     weights = Weights(header)
-    return decide(str(header.path), weights, matches_of(weights), sidecar, hint)
+    shard = _shard(header.path)
+    try:
+        found = decide(str(header.path), weights, matches_of(weights), sidecar, hint)
+    except UnknownModel as error:
+        raise UnknownModel(f"{error} {shard}".strip(), error.nearest) from error
+    return replace(found, unusable=f"{header.path}: {shard}") if shard and not found.unusable else found
+
+
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
+
+
+def _shard(path: Path) -> str:
+    """What to do with a file whose name says that it is a part of one; empty when it does not."""
+    found = _SHARD.search(path.name)
+    if found is None or found[2] == "00001":
+        return ""
+    return (
+        f"By its name it is shard {int(found[1])} of {int(found[2])} of a model. Drop the folder that it comes from, "
+        "with its config.json and all shards, or the model as one file."
+    )

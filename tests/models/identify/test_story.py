@@ -175,6 +175,15 @@ def test_deciding_tensors_of_impossible_shapes_give_a_verdict(name: str, shape: 
     assert judge(header_of(sd_1() | {name: shape})).state in ("unknown", "ok")
 
 
+@pytest.mark.parametrize(("shapes", "state"), [(sd_1(), "unusable"), ({"odd.weight": (1,)}, "unknown")])
+def test_a_shard_alone_is_said_to_be_one(shapes: Shapes, state: str) -> None:
+    header = replace(header_of(shapes), path=Path("model-00002-of-00003.safetensors"))
+    verdict = judge(header)
+    assert verdict.state == state
+    assert "shard 2 of 3 of a model. Drop the folder" in verdict.reason
+    assert judge(replace(header, path=Path("model-00001-of-00001.safetensors"))).state in ("ok", "unknown")
+
+
 # Sidecars and hints
 
 
