@@ -19,7 +19,7 @@ from invokeai_daemon.root import Root
 FILE_SYSTEMS = ("xfs", "btrfs")
 #: New bytes on the disk for each byte of the model: configs, tokenizer, the edges of what is shared.
 MOST_MOVED = 0.02
-MEGABYTES = 4096
+MEGABYTES = 6144
 
 
 def run(scratch: Path) -> bool:

@@ -19,19 +19,21 @@ NARROW = {"F8_E4M3": 1, "F8_E5M2": 1}
 #: The settings' words for dtypes.
 WORDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
+Bytes = bytes | memoryview
+
 _PLAIN: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
-def cast(raw: bytes | bytearray | memoryview, dtype: str, wanted: str) -> tuple[bytes, int]:
+def cast(raw: Bytes, dtype: str, wanted: str) -> tuple[Bytes, int]:
     """Values of `dtype` as `wanted`, and how many finite ones became infinite."""
     if dtype == wanted:
-        return bytes(raw), 0
+        return raw, 0
     if _bytes(dtype) > 2:
         return _cast(raw, dtype, wanted)
     values = np.frombuffer(raw, dtype=f"<u{_bytes(dtype)}")
     table, infinite = _table(dtype, wanted)
     lost = int(np.count_nonzero(infinite[values])) if infinite is not None else 0
-    return np.take(table, values, mode="clip").tobytes(), lost
+    return _raw(np.take(table, values, mode="clip")), lost
 
 
 def _bytes(dtype: str) -> int:
@@ -45,12 +47,12 @@ def _table(dtype: str, wanted: str) -> tuple[NDArray[Any], NDArray[np.bool_] | N
     every = np.arange(count, dtype=f"<u{_bytes(dtype)}").tobytes()
     table = np.frombuffer(_cast(every, dtype, wanted)[0], dtype=f"<u{width}")
     before = np.isfinite(_values(every, dtype))
-    after = np.isfinite(_values(table.tobytes(), wanted))
+    after = np.isfinite(_values(_raw(table), wanted))
     infinite = before & ~after
     return table, infinite if infinite.any() else None
 
 
-def _cast(raw: bytes | bytearray | memoryview, dtype: str, wanted: str) -> tuple[bytes, int]:
+def _cast(raw: Bytes, dtype: str, wanted: str) -> tuple[Bytes, int]:
     values = _values(raw, dtype)
     if wanted == "BF16":
         return _bfloat16(values.astype(np.float32))
@@ -59,7 +61,7 @@ def _cast(raw: bytes | bytearray | memoryview, dtype: str, wanted: str) -> tuple
     lost = 0
     if new.dtype.itemsize < values.dtype.itemsize and np.isinf(new).any():
         lost = int(np.count_nonzero(np.isinf(new) & np.isfinite(values)))
-    return new.tobytes(), lost
+    return _raw(new), lost
 
 
 def transpose(raw: bytes, rows: int, width: int) -> bytes:
@@ -67,12 +69,16 @@ def transpose(raw: bytes, rows: int, width: int) -> bytes:
     return np.frombuffer(raw, dtype=f"V{width}").reshape(rows, -1).T.tobytes()
 
 
-def identity(size: int, dtype: str) -> bytes:
+def identity(size: int, dtype: str) -> Bytes:
     """An identity matrix."""
     return cast(np.eye(size, dtype=np.float32).tobytes(), "F32", dtype)[0]
 
 
-def _values(raw: bytes | bytearray | memoryview, dtype: str) -> NDArray[Any]:
+def _raw(values: NDArray[Any]) -> memoryview:
+    return values.data.cast("B")
+
+
+def _values(raw: Bytes, dtype: str) -> NDArray[Any]:
     if dtype == "BF16":
         return (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
     if dtype in NARROW:
@@ -80,7 +86,7 @@ def _values(raw: bytes | bytearray | memoryview, dtype: str) -> NDArray[Any]:
     return np.frombuffer(raw, dtype=_PLAIN[dtype])
 
 
-def _bfloat16(values: NDArray[np.float32]) -> tuple[bytes, int]:
+def _bfloat16(values: NDArray[np.float32]) -> tuple[Bytes, int]:
     """The upper half of a float32, rounded to the nearest, half to even; what is no number stays none."""
     bits = values.view(np.uint32)
     rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
@@ -90,7 +96,7 @@ def _bfloat16(values: NDArray[np.float32]) -> tuple[bytes, int]:
         quiet = np.where(np.isnan(values), 0x40, 0).astype(np.uint16)
         rounded = np.where(odd, (bits >> 16).astype(np.uint16) | quiet, rounded)
     lost = int(np.count_nonzero(((rounded & 0x7FFF) == 0x7F80) & ~odd))
-    return rounded.tobytes(), lost
+    return _raw(rounded), lost
 
 
 @functools.cache

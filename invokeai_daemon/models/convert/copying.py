@@ -164,7 +164,7 @@ def steps(runs: Sequence[Run]) -> Iterator[Run | tuple[int, int]]:
         yield offset, length
 
 
-def made(source: int, run: Run, pool: Executor | None = None) -> Iterator[tuple[bytes, int]]:
+def made(source: int, run: Run, pool: Executor | None = None) -> Iterator[tuple[casting.Bytes, int]]:
     """The bytes of a tensor that is not just copied, in pieces, and how many values of each became infinite.
 
     With a `pool`, several pieces are cast at a time.
@@ -185,13 +185,15 @@ def made(source: int, run: Run, pool: Executor | None = None) -> Iterator[tuple[
 
 
 def _in_turn(
-    make: Callable[[tuple[int, int]], tuple[bytes, int]], places: Sequence[tuple[int, int]], pool: Executor | None
-) -> Iterator[tuple[bytes, int]]:
+    make: Callable[[tuple[int, int]], tuple[casting.Bytes, int]],
+    places: Sequence[tuple[int, int]],
+    pool: Executor | None,
+) -> Iterator[tuple[casting.Bytes, int]]:
     """What is made of each place, in their order, a few of them made ahead."""
     if pool is None:
         yield from map(make, places)
         return
-    ahead: deque[Future[tuple[bytes, int]]] = deque()
+    ahead: deque[Future[tuple[casting.Bytes, int]]] = deque()
     for place in places:
         ahead.append(pool.submit(make, place))
         if len(ahead) > CAST_AHEAD:
@@ -258,7 +260,7 @@ def holds(target: int, position: int, source: int, run: Run) -> bool:
     return True
 
 
-def _placed(pieces: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+def _placed(pieces: Iterator[casting.Bytes]) -> Iterator[tuple[int, casting.Bytes]]:
     place = 0
     for piece in pieces:
         yield place, piece
@@ -274,7 +276,7 @@ def same_bytes(one: int, offset: int, other: int, position: int, length: int) ->
     return True
 
 
-def _write_all(target: int, content: bytes, position: int) -> None:
+def _write_all(target: int, content: casting.Bytes, position: int) -> None:
     view = memoryview(content)
     while view:
         written = os.pwrite(target, view, position)
