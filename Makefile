@@ -1,13 +1,14 @@
 # make demo   a picture from the bundled model, in a scratch root ./demo
 # make test   the whole test suite
 # make check  linters and tests: what .ci/run runs
-# make bench  speed and memory, beside plain diffusers and cp; wants a quiet machine and 9 GB of disk
+# make bench  speed and memory, beside plain diffusers and cp; wants a quiet machine
+# make bench-models   import of full-size models, thousands of LoRAs, hostile files; wants 25 GB of disk
 # Everything is installed once, into .venv: with uv when it is there, else with venv and pip.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check bench clean
+.PHONY: help install demo test lint format check bench bench-models clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -60,7 +61,9 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_jobs
 	$(BIN)/python -m benchmarks.bench_render
 	$(BIN)/python -m benchmarks.soak_kills
-	$(BIN)/python -m benchmarks.bench_import
+
+bench-models: install
+	$(BIN)/python -m benchmarks.bench_models
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo
