@@ -25,6 +25,11 @@ MAX_PIXELS = 64 * 1024 * 1024
 SIDE = 512
 
 
+def covers(root: Root) -> Path:
+    """Where covers lie that were imported with settings."""
+    return root.models / "covers"
+
+
 class UnreadablePicture(ModelError):
     """The picture cannot be read."""
 
@@ -72,7 +77,7 @@ def _keep(picture: Image.Image, root: Root, name: str) -> Path:
     """A picture as the cover of a model, under `models/covers/`."""
     from invokeai_daemon.models.convert.store import folder_name
 
-    path = root.models / "covers" / f"{folder_name(name)}.png"
+    path = covers(root) / f"{folder_name(name)}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, _small_png(picture))
     return path

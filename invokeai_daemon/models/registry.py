@@ -141,9 +141,13 @@ class Registry:
 
     # -- changing --------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> str:
-        """Register what was derived of a source; returns the name of its entry. See `add_many`."""
-        return self.add_many([entry])[0]
+    def add(self, entry: Entry, *, chosen: bool = False) -> str:
+        """Register what was derived of a source; returns the name of its entry. See `add_many`.
+
+        `chosen`: somebody asked for this very conversion; it stays when the source is looked at again.
+        """
+        with self._changing() as change:
+            return change.add(entry, chosen=chosen)
 
     def add_many(self, entries: Iterable[Entry]) -> list[str]:
         """Register many with one write; returns the name of each one's entry. New names get a number when taken.

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -229,8 +230,11 @@ def test_orphans_are_deleted_only_where_the_daemon_made_them_and_not_at_once(
     by_hand = shelf / "by-hand"
     by_hand.mkdir()
     old, young = derived(root, "old"), derived(root, "young", age=5)
+    assert "young: 0.0 GB, converted from /from/here.ckpt (it was made just now" in command("sync")[1]
     code, out, _ = command("sync", "--delete-orphans", "--json")
     assert (code, json.loads(out)["deleted"]) == (0, [str(old)])
+    derived(root, "old")
+    assert "deleted  models/sd-1/main/old: 0.0 GB, converted" in command("sync", "--delete-orphans")[1]
     assert [path.exists() for path in (old, young, by_hand, outside / MARKER)] == [False, True, True, True]
     assert Path(registry.find("harbour").path).exists()
 
@@ -266,11 +270,15 @@ def test_what_is_exported_is_what_invokeai_reads_and_what_comes_back(
     assert exported == {"name": "ink", **words, "trigger_phrases": ["a", "b"], "default_settings": settings}
     code, out, _ = command("import-settings", file, "--model", "pen")
     assert code == 0, out
+    assert registry.find("pen").cover_image == str(root.models / "covers" / "pen.png")
     pen = registry.find("pen")
     assert (pen.description, pen.trigger_phrases, pen.cpu_only) == ("d", ("a", "b"), True)
     assert pen.default_settings == settings
     with Image.open(pen.cover_image) as image:
         assert (image.size, image.convert("RGB").getpixel((0, 0))) == ((64, 48), (255, 0, 0))
+    assert command("remove", "pen")[0] == 0
+    assert not Path(pen.cover_image).exists()
+    assert Path(cover).exists()
 
 
 def test_all_models_are_exported_as_a_list_that_can_be_imported(
@@ -375,6 +383,11 @@ def test_a_single_file_of_invokeai_2_is_converted_and_again_otherwise(
     assert "The copy before it stays: models/sd-1/main/demo." in out
     assert command("reidentify", "demo")[1] == "demo: the same as before.\n"
     assert registry.usable("demo").path == second.path
+    # The daemon looks at the file again and converts as its settings say.
+    assert registry.add(replace(first, default=False)) == "demo"
+    assert registry.usable("demo").path == second.path
+    assert command("convert", "demo", "--dtype", "keep")[0] == 0
+    assert registry.usable("demo").path == first.path
 
 
 def test_what_cannot_be_converted_stays_as_it_was(command: Command, registry: Registry, root: Root) -> None:

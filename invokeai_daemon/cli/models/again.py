@@ -42,10 +42,13 @@ class Again:
         return self.importer.ask(order, on_event=_show_progress, timeout=self.settings.timeout_seconds)
 
     def register(self, entry: Entry, found: Entry) -> Entry:
-        """Renew an entry with what was found; also when that was found in another file of the same content."""
+        """Renew an entry with what was found; also when that was found in another file of the same content.
+
+        How it was converted stays when the daemon looks at the file again.
+        """
         if found.source in entry.aliases:
             found = replace(found, source=origin(entry))
-        return self.registry.find(self.registry.add(found))
+        return self.registry.find(self.registry.add(found, chosen=True))
 
     def _as_made(self, entry: Entry) -> dict[str, Any]:
         """How its converted copy was made, else as the settings and an older stanza say."""

@@ -12,6 +12,7 @@ from invokeai_daemon.cli.models.report import ModelCommandError, each, report
 from invokeai_daemon.cli.options import json_option, with_root
 from invokeai_daemon.cli.roots import shown
 from invokeai_daemon.models.companions import companions_of
+from invokeai_daemon.models.cover import covers
 from invokeai_daemon.models.entries.contents import sources_of
 from invokeai_daemon.models.orphans import delete, derived_copy
 from invokeai_daemon.models.registry import Entry, Registry
@@ -49,6 +50,9 @@ def _removed(root: Root, registry: Registry, entry: Entry, with_originals: bool)
     parts = [f"Removed {entry.name}"]
     if copy is not None and delete(root, copy):
         parts.append(f" and its copy {shown(copy, root)}")
+    cover = Path(entry.cover_image or "/")
+    if cover.parent == covers(root):
+        cover.unlink(missing_ok=True)
     text = "".join(parts) + "."
     for source in sources:
         if with_originals and _delete_original(source):

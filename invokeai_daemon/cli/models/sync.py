@@ -92,7 +92,12 @@ def _remove(registry: Registry, found: _Found) -> list[str]:
 
 
 def _delete(root: Root, found: list[Orphan]) -> list[Orphan]:
-    return [orphan for orphan in found if not orphan.stays and not is_young(orphan.path) and delete(root, orphan.path)]
+    return [orphan for orphan in found if not _why(orphan) and delete(root, orphan.path)]
+
+
+def _why(orphan: Orphan) -> str:
+    """Why --delete-orphans leaves a folder."""
+    return orphan.stays or ("it was made just now: its entry may be on its way" if is_young(orphan.path) else "")
 
 
 def _lines(root: Root, found: _Found, removed: list[str], deleted: list[Orphan]) -> Iterator[str]:
@@ -108,10 +113,11 @@ def _lines(root: Root, found: _Found, removed: list[str], deleted: list[Orphan])
             yield f"gone  {path}, where {name} came from"
     for orphan in found.orphans:
         what = "deleted" if orphan in deleted else "orphan"
-        why = f" ({orphan.stays})" if orphan.stays else ""
+        stays = "" if orphan in deleted else _why(orphan)
+        why = f" ({stays})" if stays else ""
         came = f", converted from {orphan.source}" if orphan.source else ""
         yield f"{what}  {shown(orphan.path, root)}: {gigabytes(orphan.nbytes)}{came}{why}"
-    left = [orphan for orphan in found.orphans if not orphan.stays and orphan not in deleted]
+    left = [orphan for orphan in found.orphans if orphan not in deleted and not _why(orphan)]
     if not (found.missing or found.forgotten or found.dead or found.orphans):
         yield "models.yaml and the disk agree."
     if (found.missing or found.forgotten) and not removed:

@@ -50,8 +50,11 @@ class Change:
 
     # -- one entry ---------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> str:
-        """Take in what was derived of a source; returns the name of its entry."""
+    def add(self, entry: Entry, *, chosen: bool = False) -> str:
+        """Take in what was derived of a source; returns the name of its entry.
+
+        `chosen`: somebody asked for this very conversion; it stays when the source is looked at again.
+        """
         entry = replace(entry, path=entry.path and absolute(entry.path), source=entry.source and absolute(entry.source))
         fingerprint = fingerprint_of(entry.source) if entry.source else ""
         old = self.contents.by_source(entry.source) if entry.source else None
@@ -66,7 +69,7 @@ class Change:
                 return self._take_alias(old, entry.source, fingerprint)
         if old is None:
             return self._append(entry, fingerprint)
-        return self._renew(old, entry, fingerprint)
+        return self._renew(old, entry, fingerprint, chosen)
 
     def update(self, name: str, changes: Mapping[str, Any], *, derived: bool = False) -> None:
         """Give fields of an entry other values; with the hash of another entry the two become one."""
@@ -163,7 +166,7 @@ class Change:
             self.memory.remember(entry, name, fingerprint)
         return name
 
-    def _renew(self, old: Entry, entry: Entry, fingerprint: str) -> str:
+    def _renew(self, old: Entry, entry: Entry, fingerprint: str, chosen: bool) -> str:
         """Another state of a known model: its source changed, moved, or was looked at again."""
         is_its_own = origin(old) == entry.source
         if entry.status != "ok" and is_its_own and _is_converted(old):
@@ -184,12 +187,15 @@ class Change:
         renewed = replace(entry, name=old.name, aliases=tuple(aliases))
         if is_same_file and not entry.hash:
             renewed = replace(renewed, hash=old.hash)
+        usual = note.get("path") if note and entry.hash and entry.hash == old.hash else None
+        if not chosen and entry.path == usual and _is_converted(old):
+            renewed = replace(renewed, path=old.path)
         self._replace(self.contents.entries[old.name], with_users_words(renewed, old, note))
         name = old.name
         if is_its_own and note and note.get("name") == name and note.get("wanted") != entry.name:
             # Its sidecar names it anew.
             name = self.rename(name, entry.name)
-        self.memory.remember(entry, name, fingerprint)
+        self.memory.remember(replace(entry, path=usual) if chosen and usual else entry, name, fingerprint)
         return name
 
     def _release(self, old: Entry, aliases: list[str]) -> None:

@@ -23,7 +23,8 @@ WORDS = ("description", "source_url", "cover_image", "trigger_phrases", "cpu_onl
 #: What identification says, and users may correct.
 IDENTITY = ("type", "base", "variant", "prediction_type")
 
-#: `fingerprint`, `device` of its folder, `name` (as given), `wanted` (as asked for), and the words that were not empty.
+#: `fingerprint`, `device` of its folder, `name` (as given), `wanted` (as asked for), the `path` of
+#: its converted copy, and the words that were not empty.
 Note = dict[str, Any]
 
 
@@ -80,6 +81,8 @@ class Memory:
         """What was derived of a source, and the name that it was given."""
         said = {key: getattr(entry, key) for key in (*WORDS, *IDENTITY, "default_settings")}
         note = {key: _as_json(value) for key, value in said.items() if value not in (None, "", (), {})}
+        if entry.path != entry.source:
+            note["path"] = entry.path
         self._put(entry.source, {"fingerprint": fingerprint, "name": name, "wanted": entry.name, **note})
 
     def remember_alias(self, source: str, fingerprint: str) -> None:
