@@ -123,12 +123,12 @@ class Conversion:
 
     def _copy(self, folder: Path, progress: Progress) -> Result:
         """Copy the weights while a thread hashes the sources, each from its start to its end: they are read once."""
-        done, stop = 0, threading.Event()
+        done, of, stop = 0, self.nbytes, threading.Event()
 
         def moved(count: int) -> None:
             nonlocal done
             done += count
-            progress(done, self.nbytes)
+            progress(done, of)
 
         with ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(1))
