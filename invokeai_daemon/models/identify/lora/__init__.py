@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from invokeai_daemon.models.identify.lora.bases import Base, base_of
 from invokeai_daemon.models.identify.lora.dialects import DIALECTS, dialect_of
-from invokeai_daemon.models.identify.lora.facts import LoraFacts, Target, facts_of
+from invokeai_daemon.models.identify.lora.facts import LoraFacts, facts_of
 from invokeai_daemon.models.identify.lora.rows import FAMILIES, only_changes
+from invokeai_daemon.models.identify.lora.voting import Target
 
 __all__ = ["DIALECTS", "FAMILIES", "Base", "LoraFacts", "Target", "base_of", "dialect_of", "facts_of", "only_changes"]

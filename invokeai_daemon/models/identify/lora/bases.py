@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, measured
+from invokeai_daemon.models.identify.lora.facts import LoraFacts, measured
+from invokeai_daemon.models.identify.lora.voting import ARCHITECTURES
 from invokeai_daemon.models.identify.weights import shorten
 
 #: Metadata in which trainers say what they trained for, the most telling first.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from invokeai_daemon.models.header import Header
-from invokeai_daemon.models.identify.lora.facts import LoraFacts, Target
+from invokeai_daemon.models.identify.lora.facts import LoraFacts
+from invokeai_daemon.models.identify.lora.voting import Target
 
 #: Dialect -> how a sentence says it.
 DIALECTS: Mapping[str, str] = {

@@ -1,8 +1,8 @@
 """Facts: everything a LoRA's names and shapes say, gathered in one walk over them.
 
 `facts_of` is the door: identification tells a LoRA by it, and whoever loads one need not find out again how its layers
-are written. Every layer votes: its module's name and size leave it to some architectures, and what all layers agree on
-is the base. Never reads a tensor, never guesses: what stays open is left as several candidates.
+are written. The layers vote for the base (`voting`). Never reads a tensor, never guesses: what stays open is left as
+several candidates.
 """
 
 from __future__ import annotations
@@ -11,46 +11,26 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, reduce
-from operator import or_
-from typing import NamedTuple
 
 from invokeai_daemon.models.header import Header, TensorInfo
-from invokeai_daemon.models.identify.lora import others, text, transformers, unets
-from invokeai_daemon.models.identify.lora.layers import NOTHING, UNUSABLE, Layer, Measure, Shape, layer
-from invokeai_daemon.models.identify.lora.modules import Architecture, Index, candidates, every, indexed
-from invokeai_daemon.models.identify.lora.names import TELLING, Place, placed, taken_apart
+from invokeai_daemon.models.identify.lora.layers import UNUSABLE, Measure, Shape, layer
+from invokeai_daemon.models.identify.lora.modules import Architecture, every
+from invokeai_daemon.models.identify.lora.names import TELLING, placed, taken_apart
+from invokeai_daemon.models.identify.lora.voting import (
+    ALL,
+    ARCHITECTURES,
+    Target,
+    encoders_of,
+    namesakes_of,
+    nets,
+    towers,
+    voted,
+)
 
-ARCHITECTURES: tuple[Architecture, ...] = (*unets.ARCHITECTURES, *transformers.ARCHITECTURES, *others.ARCHITECTURES)
-ALL = (1 << len(ARCHITECTURES)) - 1
-
-#: Of layers that contradict each other, the share that must agree for the rest to be oddities.
-AGREEING = 0.9
-
-#: The share of blocks that a file changes, from which their number tells how many the model has.
+#: A file that changes so many numbered blocks, without a gap from the first, is taken to change all that there are.
 BLOCKS_THAT_TELL = 4
 
-
-class Target(NamedTuple):
-    """A layer of the model that the file changes, and how."""
-
-    #: As it is written in the file, without the leaf.
-    stem: str
-    place: Place
-    layer: Layer
-
-
-class Vote(NamedTuple):
-    """What the layers of one part of the pipeline agree on."""
-
-    #: Mask of the architectures that every layer allows.
-    mask: int
-    #: The last layer that ruled something out.
-    decisive: Target | None = None
-    #: Layers whose name is known.
-    voters: int = 0
-    #: The first layer that the others contradict.
-    odd: Target | None = None
+LONGEST_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -99,18 +79,6 @@ class LoraFacts:
         return {kind: count for kind, count in self.kinds.items() if kind.partition(" ")[0] in UNUSABLE}
 
 
-@cache
-def nets() -> Index:
-    """The modules of everything that denoises."""
-    return indexed(ARCHITECTURES)
-
-
-@cache
-def towers() -> Index:
-    """The modules of text encoders."""
-    return indexed(text.TOWERS)
-
-
 def facts_of(header: Header) -> LoraFacts | None:
     """What a LoRA's header says; None for a file that has no layer of a LoRA."""
     groups, adapters, beside = _grouped(header.tensors)
@@ -119,8 +87,8 @@ def facts_of(header: Header) -> LoraFacts | None:
     targets = _targets(groups)
     if not targets:
         return None
-    net = _vote(nets(), ALL, [target for target in targets if target.place.part == "unet"])
-    encoders, allowed = _encoders([target for target in targets if target.place.part != "unet"])
+    net = voted(nets(), ALL, [target for target in targets if target.place.part == "unet"])
+    encoders, allowed = encoders_of([target for target in targets if target.place.part != "unet"])
     mask = net.mask & allowed or net.mask
     if not net.voters:
         mask = allowed if encoders else 0
@@ -138,7 +106,7 @@ def facts_of(header: Header) -> LoraFacts | None:
         fitting,
         net.decisive,
         net.odd,
-        () if fitting else _namesakes(targets),
+        () if fitting else namesakes_of(targets),
         encoders,
         blocks,
         (strange[0] if strange else "", len(strange)),
@@ -158,7 +126,8 @@ def _grouped(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, dict[str, Sha
     adapters: set[str] = set()
     telling, beside = False, 0
     for name, info in tensors.items():
-        spelling = taken_apart(name)
+        # What is remembered must stay small, and no trainer writes names like that.
+        spelling = taken_apart(name) if len(name) <= LONGEST_NAME else None
         if spelling is None:
             beside += 1
             continue
@@ -184,75 +153,6 @@ def _targets(groups: Mapping[str, Mapping[str, Shape]]) -> list[Target]:
 def _embeddings(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
     names = {name.split(".")[1] for name in tensors if name.startswith("bundle_emb.") and name.count(".") > 1}
     return tuple(sorted(names))
-
-
-# Voting
-
-
-def _vote(index: Index, everyone: int, targets: Iterable[Target]) -> Vote:
-    """What the layers agree on; where they contradict each other, what nearly all of them agree on."""
-    mask, voting, tally = everyone, list[Target](), Counter[int]()
-    decisive: Target | None = None
-    for target in targets:
-        allowed = _allowed(index, target)
-        if allowed is None:
-            continue
-        voting.append(target)
-        tally[allowed] += 1
-        if allowed & mask != mask:
-            decisive = target if allowed & mask else decisive
-            mask &= allowed
-    voters = len(voting)
-    if mask or not voters:
-        return Vote(mask if voters else 0, decisive, voters)
-    mask = _most_agree_on(tally)
-    odd = next(target for target in voting if not mask & (_allowed(index, target) or 0))
-    return Vote(mask, None, voters, odd)
-
-
-def _allowed(index: Index, target: Target) -> int | None:
-    measure = target.layer.measure
-    if measure == NOTHING:
-        return None
-    return candidates(index, target.place.module, measure)
-
-
-def _most_agree_on(tally: Counter[int]) -> int:
-    votes = Counter[int]()
-    for allowed, count in tally.items():
-        for number in every(allowed):
-            votes[number] += count
-    best = max(votes.values(), default=0)
-    if best < AGREEING * tally.total():
-        return 0
-    return sum(1 << number for number, count in votes.items() if count == best)
-
-
-def _encoders(targets: Iterable[Target]) -> tuple[dict[str, str], int]:
-    """Which text encoders are changed, and the mask of the architectures that read prompts with them."""
-    by_part: dict[str, list[Target]] = defaultdict(list)
-    for target in targets:
-        by_part[target.place.part].append(target)
-    found, mask = {}, ALL
-    for part, layers in by_part.items():
-        vote = _vote(towers(), (1 << len(text.TOWERS)) - 1, layers)
-        names = [text.TOWERS[number].base for number in every(vote.mask)]
-        if not vote.voters or not names:
-            continue
-        found[part] = names[0] if len(names) == 1 else "one of several encoders"
-        bases = {base for name in names for base in text.PLACES.get(part, {}).get(name, ())}
-        mask &= sum(1 << number for number, net in enumerate(ARCHITECTURES) if net.base in bases) if bases else ALL
-    return found, mask
-
-
-def _namesakes(targets: Iterable[Target]) -> tuple[Architecture, ...]:
-    """The architectures that have modules of all known names, whatever their sizes."""
-    mask = ALL
-    for target in targets:
-        sizes = nets().get(target.place.module) if target.place.part == "unet" else None
-        if sizes:
-            mask &= reduce(or_, sizes.values())
-    return () if mask == ALL else tuple(ARCHITECTURES[number] for number in every(mask))
 
 
 # Counting blocks

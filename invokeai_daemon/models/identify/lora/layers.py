@@ -74,9 +74,14 @@ def _lora(leaves: Leaves) -> _Read:
     spatial = bool(down and len(down) > 2) or "mid" in leaves
     rank = down[0] if down else (up[1] if up and len(up) > 1 else 0)
     columns = down[1] if down and len(down) > 1 else None
-    if down and up and len(up) > 1 and up[1] != down[0]:
+    if down and up and len(up) > 1 and not _fit(down[0], up[1]):
         return rank, Measure(up[0], columns, spatial), f"its factors have ranks {down[0]} and {up[1]}"
     return rank, Measure(up[0] if up else None, columns, spatial), ""
+
+
+def _fit(one: int, other: int) -> bool:
+    """Ranks agree, or one factor of a fused projection stands for several of the other."""
+    return one == other or (one > 0 and other > 0 and max(one, other) % min(one, other) == 0)
 
 
 def _loha(leaves: Leaves) -> _Read:

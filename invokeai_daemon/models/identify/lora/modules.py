@@ -1,6 +1,6 @@
 """Modules: the layers of every architecture that LoRAs are trained for, by name and size, and who has such a layer.
 
-The tables (`unets`, `transformers`, `others`, `text`) are text, a line for modules of one size:
+The tables (`unets`, `transformers`, `others`, `video`, `text`) are text, a line for modules of one size:
 
     transformer_blocks.[19].attn.(to_q|to_k|to_v)  3072x3072
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from invokeai_daemon.models.identify.lora.bases import TWINS, base_of, contradiction
 from invokeai_daemon.models.identify.lora.dialects import DIALECTS, dialect_of, is_control, is_motion, is_omi
-from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, LoraFacts, facts_of, measured
-from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule
+from invokeai_daemon.models.identify.lora.facts import LoraFacts, facts_of, measured
+from invokeai_daemon.models.identify.lora.voting import ARCHITECTURES
+from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Family, Rule, quietly
 from invokeai_daemon.models.identify.weights import Weights, shorten
 
 #: IP-Adapters for faces have LoRA layers, too.
@@ -60,6 +61,13 @@ def _is_lora(weights: Weights) -> Answer:
     if facts is None:
         return Answer(False, "it has no layers of a LoRA")
     return Answer(True, f"it has the layers of a LoRA ({shorten(facts.targets[0].stem)})")
+
+
+def _mostly_layers(weights: Weights) -> Answer:
+    beside, tensors = _known(weights).beside, len(weights.header.tensors)
+    return Answer(
+        2 * beside <= tensors, f"{beside} of its {tensors} tensors belong to no layer of a LoRA" if beside else ""
+    )
 
 
 def _no_ip_adapter(weights: Weights) -> Answer:
@@ -175,7 +183,7 @@ _MARKS: tuple[Rule, ...] = (
     _is_lora,
     _no_ip_adapter,
 )
-_TOLD: tuple[Rule, ...] = (_tells, _tells_dialect, _tells_oddities)
+_TOLD: tuple[Rule, ...] = (quietly(_mostly_layers), _tells, _tells_dialect, _tells_oddities)
 
 FAMILIES: tuple[Family, ...] = (
     Family(

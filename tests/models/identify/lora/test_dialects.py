@@ -274,10 +274,23 @@ def test_kinds_and_ranks_are_counted() -> None:
 def test_factors_of_different_ranks_are_a_damaged_file() -> None:
     shapes = by.kohya(attention("sd-1"), by.lora, "lora_unet_")
     name = next(name for name in shapes if name.endswith("lora_up.weight"))
-    shapes[name] = (shapes[name][0], 3)
+    shapes[name] = (shapes[name][0], 3)  # and 16 is no multiple of it
     verdict = judged(shapes)
     assert verdict.state == "unusable"
     assert "its factors have ranks 16 and 3" in verdict.reason
+
+
+def test_factors_of_a_fused_projection_may_have_different_ranks() -> None:
+    shapes = flux_original("diffusion_model.")
+    shapes["diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight"] = (9216, 24)
+    assert judged(shapes).state == "ok"
+
+
+def test_a_model_with_few_layers_of_a_lora_in_it_is_none() -> None:
+    shapes = pair("lora_unet_mid_block_attentions_0_proj_in", 1280, 1280)
+    verdict = judged(shapes | {f"quux.{number}.weight": (7, 7) for number in range(9)})
+    assert verdict.state == "unknown"
+    assert "9 of its 11 tensors belong to no layer of a LoRA" in dict(verdict.nearest)["lora"]
 
 
 def test_a_layer_that_fits_no_model_leaves_the_base_assumed() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from invokeai_daemon.models.identify.lora.facts import ARCHITECTURES, nets, towers
 from invokeai_daemon.models.identify.lora.layers import Measure
 from invokeai_daemon.models.identify.lora.modules import Architecture, candidates, every
 from invokeai_daemon.models.identify.lora.text import PLACES, TOWERS
+from invokeai_daemon.models.identify.lora.voting import ARCHITECTURES, nets, towers
 from invokeai_daemon.models.identity import BASES
 from tests.models.identify.lora import architectures as real
 from tests.models.identify.lora.trainers import matrices, norms, sgm
