@@ -7,7 +7,7 @@ fact: a choice that follows it (`Likely`) is marked as assumed. Never reads a te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Rule, both, has
@@ -112,16 +112,6 @@ def size(weights: Weights, pattern: str, place: int) -> int | None:
     return found.shape[place]
 
 
-#: How the tensors of a file are kept, where that is not the plain way.
-FORMAT = Choice(
-    (
-        ("gguf_quantized", lambda weights: Answer(weights.header.format == "gguf", "it is a GGUF file")),
-        ("bnb_quantized_nf4b", has("*.quant_state.bitsandbytes__nf4", called="4-bit (nf4) weights")),
-        ("bnb_quantized_int8b", has("*.SCB", called="8-bit (int8) weights")),
-        ("checkpoint", lambda weights: Answer(weights.header.format != "gguf" and not _bits_and_bytes(weights))),
-    ),
-)
-
-
-def _bits_and_bytes(weights: Weights) -> bool:
-    return any(name.endswith((".SCB", ".quant_state.bitsandbytes__nf4")) for name in weights.names)
+def first(weights: Weights, patterns: Iterable[str]) -> str:
+    """The first of these patterns that names a tensor; empty when none does."""
+    return next((pattern for pattern in patterns if weights.find(pattern)), "")

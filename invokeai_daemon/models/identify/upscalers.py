@@ -6,16 +6,35 @@ this table against it. Scale and channels follow from shapes and are evidence. N
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from invokeai_daemon.models.identify.rules import every, size, tells
 from invokeai_daemon.models.identify.table import Answer, Family, Rule, lacks
+from invokeai_daemon.models.identify.upscaler_scales import (
+    Scale,
+    as_dat,
+    as_drct,
+    as_grl,
+    as_swin,
+    aura,
+    codebook,
+    compact,
+    cugan,
+    direct,
+    esrgan_new,
+    esrgan_old,
+    ipt,
+    mm_real,
+    mosr,
+    one,
+    plksr,
+    rcan,
+    shuffled,
+    swift,
+    unsaid,
+)
 from invokeai_daemon.models.identify.weights import Weights
-
-#: How much a network enlarges; None where its shapes do not say.
-Scale = Callable[[Weights], "int | None"]
 
 #: What trainers put around the names. `model.` belongs to some architectures themselves.
 WRAPPED = tuple(
@@ -37,7 +56,7 @@ class Architecture:
     #: Where its first and last convolution are.
     first: str
     last: str = ""
-    scale: Scale = lambda weights: 1
+    scale: Scale = one
     #: Tensors of architectures that look like it.
     lacks: tuple[str, ...] = ()
     #: What it is for, where it does not enlarge.
@@ -57,159 +76,6 @@ def describe(architecture: Architecture, weights: Weights) -> str:
         what = architecture.restores if scale == 1 else f"enlarges pictures {scale} times"
     channels = f", {taken} channels go into its first layer" if taken else ""
     return f"its architecture is {architecture.name}: it {what}{channels}" + (f", {given} come out" if given else "")
-
-
-# How much: by the rows of the convolution before a pixel shuffle, or by the number of steps
-
-
-def shuffled(stem: str) -> Scale:
-    """Steps of a convolution and a pixel shuffle: each multiplies the channels by the square of its factor."""
-
-    def scale(weights: Weights) -> int:
-        factor = 1
-        for step in range(0, 10, 2):
-            rows, columns = (size(weights, f"{stem}.{step}.weight", axis) for axis in (0, 1))
-            if not rows or not columns:
-                break
-            factor *= math.isqrt(rows // columns)
-        return factor
-
-    return scale
-
-
-def direct(pattern: str, first: str) -> Scale:
-    """One convolution to all the pixels of a block: scale² × channels rows."""
-    return lambda weights: _root(size(weights, pattern, 0), size(weights, first, 1))
-
-
-def _root(rows: int | None, channels: int | None) -> int | None:
-    for colours in (channels, 3, 4, 1):
-        if rows and colours and rows % colours == 0 and math.isqrt(rows // colours) ** 2 == rows // colours:
-            return math.isqrt(rows // colours)
-    return None
-
-
-def _as_swin(weights: Weights) -> int | None:
-    """SwinIR and its kin: steps with a shuffle, one shuffle, nearest neighbour with convolutions, or none."""
-    if weights.find("conv_up1.weight"):
-        steps = sum(1 for _ in weights.matching("conv_up*.weight"))
-        unshuffled = size(weights, "conv_first.1.weight", 1) or 3
-        return int(2**steps) // math.isqrt(unshuffled // 3 or 1)
-    if weights.find("conv_before_upsample.0.weight", "conv_before_upsample.weight"):
-        return shuffled("upsample")(weights)
-    if weights.find("upsample.0.weight"):
-        return direct("upsample.0.weight", "conv_first.weight")(weights)
-    return 1
-
-
-def _as_grl(weights: Weights) -> int | None:
-    if weights.find("upsample.up.0.weight"):
-        if weights.find("conv_before_upsample.0.weight"):
-            return shuffled("upsample.up")(weights)
-        return direct("upsample.up.0.weight", "conv_first.weight")(weights)
-    return 4 if weights.find("conv_up1.weight") else 1
-
-
-def _as_dat(weights: Weights) -> int | None:
-    if weights.find("conv_last.weight"):
-        return shuffled("upsample")(weights)
-    return direct("upsample.0.weight", "conv_first.weight")(weights)
-
-
-def _as_drct(weights: Weights) -> int | None:
-    return shuffled("upsample")(weights) if weights.find("conv_last.weight") else 1
-
-
-def _numbers(weights: Weights, stem: str) -> list[int]:
-    """The numbers that follow a stem, in order."""
-    found = {name[len(stem) :].partition(".")[0] for name in weights.matching(f"{stem}*")}
-    return sorted(int(number) for number in found if number.isdigit())
-
-
-def _last_of(weights: Weights, stem: str) -> str:
-    numbers = _numbers(weights, stem)
-    return f"{stem}{numbers[-1]}.weight" if numbers else ""
-
-
-def _esrgan_old(weights: Weights) -> int | None:
-    """`model.N`: the trunk, three per doubling, and two convolutions around an activation."""
-    numbers = _numbers(weights, "model.")
-    steps = (numbers[-1] - 4) // 3
-    return _unshuffled(2**steps, size(weights, "model.0.weight", 1), size(weights, f"model.{numbers[-1]}.weight", 0))
-
-
-def _esrgan_new(weights: Weights) -> int | None:
-    steps = sum(1 for pattern in ("conv_up*.weight", "upconv*.weight") for _ in weights.matching(pattern))
-    return _unshuffled(2**steps, size(weights, "conv_first.weight", 1), size(weights, "conv_last.weight", 0))
-
-
-def _unshuffled(scale: int, taken: int | None, given: int | None) -> int | None:
-    """Real-ESRGAN takes 4 or 16 pixels as one, and enlarges so much less."""
-    if taken and given and taken in (4 * given, 16 * given):
-        return scale // math.isqrt(taken // given)
-    return scale
-
-
-def _compact(weights: Weights) -> int | None:
-    return _root(size(weights, _last_of(weights, "body."), 0), size(weights, "body.0.weight", 1))
-
-
-def _plksr(weights: Weights) -> int | None:
-    rows = size(weights, _last_of(weights, "feats."), 0)
-    return math.isqrt(rows // 3) if rows else None
-
-
-def _mosr(weights: Weights) -> int | None:
-    offset, keys = size(weights, "upsampler.offset.weight", 0), size(weights, "upsampler.in_to_k.weight", 0)
-    channels = size(weights, "gblocks.0.weight", 1) or 3
-    if offset:
-        return math.isqrt(offset // 8)
-    return math.isqrt(keys // 8 // channels) if keys else _root(size(weights, "upsampler.0.weight", 0), channels)
-
-
-def _rcan(weights: Weights) -> int | None:
-    taken, given = size(weights, "head.1.weight", 1), size(weights, "tail.1.weight", 0)
-    if taken and given:
-        return 4 // math.isqrt(taken // given)
-    return shuffled("tail.0")(weights)
-
-
-def _cugan(weights: Weights) -> int | None:
-    rows, taken = size(weights, "conv_final.weight", 0), size(weights, "unet1.conv1.conv.0.weight", 1)
-    if rows:
-        return 2 if rows == taken else 4
-    return 3 if size(weights, "unet1.conv_bottom.weight", 2) == 5 else 2
-
-
-def _ipt(weights: Weights) -> int | None:
-    return max((shuffled(f"tail.{tail}.0")(weights) or 1 for tail in _numbers(weights, "tail.")), default=1)
-
-
-def _mm_real(weights: Weights) -> int | None:
-    return _unshuffled(4, size(weights, "conv_first.weight", 1), size(weights, "conv_last.weight", 0))
-
-
-def _aura(weights: Weights) -> int | None:
-    rows, columns = (size(weights, "style_network.net.0.weight", axis) for axis in (0, 1))
-    return rows // columns if rows and columns else None
-
-
-def _swift(weights: Weights) -> int | None:
-    return int(2 ** len(_numbers(weights, "upsampler.")))
-
-
-def _codebook(weights: Weights) -> int | None:
-    """As many doublings as the decoder has steps beyond those of the encoder before its attention."""
-    attention = weights.find("multiscale_encoder.blocks.*.swin_blks.0.residual_group.blocks.0.*")
-    if attention is None:
-        return 1
-    step = int(attention.name.partition("multiscale_encoder.blocks.")[2].partition(".")[0])
-    return int(2 ** (weights.count("decoder_group.") - step))
-
-
-def _unsaid(weights: Weights) -> int | None:
-    """The scale is the value of a tensor, or of a training option."""
-    return None
 
 
 def _layers_only(weights: Weights) -> Answer:
@@ -254,7 +120,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "ESRGAN",
         (f"model.1.sub.0.{_RDB}", "model.0.weight"),
         "model.0.weight",
-        scale=_esrgan_old,
+        scale=esrgan_old,
         lacks=("f_HR_conv1.0.weight",),
         under=WRAPPED,
     ),
@@ -262,7 +128,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "ESRGAN",
         ("model.1.sub.0.RDB1.conv1x1.weight", "model.0.weight"),
         "model.0.weight",
-        scale=_esrgan_old,
+        scale=esrgan_old,
         lacks=(f"model.1.sub.0.{_RDB}",),
         under=WRAPPED,
     ),
@@ -271,7 +137,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("body.0.rdb1.conv1.weight", "conv_first.weight", "conv_body.weight", "conv_last.weight"),
         "conv_first.weight",
         "conv_last.weight",
-        _esrgan_new,
+        esrgan_new,
         lacks=("de_net.conv_first.0.weight",),
     ),
     Architecture(
@@ -279,13 +145,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("RRDB_trunk.0.RDB1.conv1.weight", "conv_first.weight", "trunk_conv.weight", "conv_last.weight"),
         "conv_first.weight",
         "conv_last.weight",
-        _esrgan_new,
+        esrgan_new,
     ),
     Architecture(
         "Compact",
         ("body.0.weight",),
         "body.0.weight",
-        scale=_compact,
+        scale=compact,
         rules=(_convolutions("body.0.weight"), _activation, _body_only),
     ),
     Architecture(
@@ -293,7 +159,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
         "initial.cnn.pointwise.weight",
         "final_conv.pointwise.weight",
-        _swift,
+        swift,
     ),
     Architecture(
         "HAT",
@@ -310,20 +176,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "GRL",
         ("layers.0.blocks.0.attn.window_attn.attn_transform.logit_scale", "norm_start.weight", "conv_first.weight"),
         "conv_first.weight",
-        scale=_as_grl,
+        scale=as_grl,
         under=("model_g.", *WRAPPED_BY_MODEL),
     ),
     Architecture(
         "Swin2SR",
         (f"{_BLOCK}.attn.logit_scale", f"{_BLOCK}.mlp.fc1.bias", "conv_first.weight"),
         "conv_first.weight",
-        scale=_as_swin,
+        scale=as_swin,
     ),
     Architecture(
         "SwinIR",
         (f"{_BLOCK}.attn.relative_position_bias_table", f"{_BLOCK}.mlp.fc1.bias", "conv_first.*weight"),
         "conv_first.*weight",
-        scale=_as_swin,
+        scale=as_swin,
         lacks=(
             f"{_BLOCK}.attn.logit_scale",
             f"{_BLOCK}.attn.aligned_relative_position_index",
@@ -335,7 +201,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "SRFormer",
         (f"{_BLOCK}.attn.aligned_relative_position_index", f"{_BLOCK}.mlp.fc1.bias", "conv_first.weight"),
         "conv_first.weight",
-        scale=_as_swin,
+        scale=as_swin,
     ),
     Architecture(
         "GFPGAN",
@@ -430,7 +296,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "DAT",
         ("layers.0.blocks.0.ffn.sg.conv.weight", "before_RG.1.weight", "layers.0.blocks.0.attn.attns.0.rpe_biases"),
         "conv_first.weight",
-        scale=_as_dat,
+        scale=as_dat,
     ),
     Architecture(
         "CRAFT",
@@ -461,7 +327,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("de_net.conv_first.0.weight", "conv_first.weight", "am_list.0.fc.0.weight", "body.0.rdb1.conv1.weight"),
         "conv_first.weight",
         "conv_last.weight",
-        _mm_real,
+        mm_real,
     ),
     Architecture(
         "SPAN",
@@ -473,7 +339,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "RealCUGAN",
         ("unet2.conv2.seblock.conv1.weight", "unet1.conv1.conv.0.weight", "unet1.conv_bottom.weight"),
         "unet1.conv1.conv.0.weight",
-        scale=_cugan,
+        scale=cugan,
     ),
     Architecture(
         "SAFMN",
@@ -515,7 +381,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "ATD",
         ("layers.0.residual_group.layers.0.attn_atd.scale", "layers.0.residual_group.td", "conv_first.weight"),
         "conv_first.weight",
-        scale=_as_swin,
+        scale=as_swin,
     ),
     Architecture(
         "MixDehazeNet",
@@ -528,19 +394,19 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("body.encoder.layers.0.self_attn.in_proj_weight", "head.0.0.weight", "tail.0.1.weight"),
         "head.0.0.weight",
         "tail.0.1.weight",
-        _ipt,
+        ipt,
     ),
     Architecture(
         "DRCT",
         ("layers.0.swin1.attn.qkv.weight", "layers.0.adjust1.weight", "conv_first.weight"),
         "conv_first.weight",
-        scale=_as_drct,
+        scale=as_drct,
     ),
     Architecture(
         "PLKSR",
         ("feats.1.refine.weight", "feats.0.weight", "feats.1.lk.*", "feats.1.channe*_mixer.0.weight"),
         "feats.0.weight",
-        scale=_plksr,
+        scale=plksr,
     ),
     Architecture(
         "RetinexFormer",
@@ -564,33 +430,33 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "MoSR",
         ("gblocks.1.fc1.weight", "gblocks.0.weight", "gblocks.1.conv.weight"),
         "gblocks.0.weight",
-        scale=_mosr,
+        scale=mosr,
     ),
     Architecture(
         "MoESR",
         ("blocks.0.blocks.0.conv.dwconv_hw.weight", "in_to_dim.weight", "upscale.MetaUpsample"),
         "in_to_dim.weight",
-        scale=_unsaid,
+        scale=unsaid,
     ),
     Architecture(
         "RCAN",
         ("body.0.body.0.body.3.conv_du.0.weight", "head.*.weight", "tail.1.weight"),
         "head.*.weight",
         "tail.1.weight",
-        _rcan,
+        rcan,
     ),
     Architecture(
         "FDAT",
         ("groups.0.blocks.0.inter.cg.1.weight", "groups.0.blocks.0.attn.bias", "upsampler.MetaUpsample"),
         "conv_first.*weight",
-        scale=_unsaid,
+        scale=unsaid,
     ),
     Architecture(
         "AuraSR",
         ("mid_attn.layers.0.0.to_out.weight", "mid_block2.block1.proj.weights", "final_to_rgb.weight"),
         "init_conv.weight",
         "final_to_rgb.weight",
-        _aura,
+        aura,
     ),
     Architecture(
         "DDColor",
@@ -603,14 +469,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("weight_predictor.blocks.0.swin_blks.0.residual_group.blocks.0.norm1.weight", "out_conv.weight"),
         "multiscale_encoder.in_conv.weight",
         "out_conv.weight",
-        _codebook,
+        codebook,
     ),
     Architecture(
         "FeMaSR",
         ("after_quant_group.0.conv.weight", "multiscale_encoder.in_conv.weight", "out_conv.weight"),
         "multiscale_encoder.in_conv.weight",
         "out_conv.weight",
-        _codebook,
+        codebook,
         lacks=("weight_predictor.blocks.0.swin_blks.0.residual_group.blocks.0.norm1.weight",),
     ),
     Architecture(
@@ -646,7 +512,7 @@ def _families() -> Iterator[Family]:
             "spandrel_image_to_image",
             "any",
             f"an image-to-image network of the architecture {architecture.name}",
-            marks=(every(*architecture.has, called="its telling layer"),),
+            marks=(every(*architecture.has, called=f"the layers of {architecture.name}"),),
             rules=(
                 *architecture.rules,
                 *([lacks(*architecture.lacks, called="what another architecture has")] if architecture.lacks else []),
