@@ -181,7 +181,7 @@ def test_a_file_bent_at_random_gives_tensors_inside_it_or_a_reason(tmp_path: Pat
     path.write_bytes(whole)
     assert set(read_header(path).tensors) == {"w", "v"}
     refused = 0
-    for _ in range(1500):
+    for _ in range(800):
         bent = _bent(whole, source)
         path.write_bytes(bent)
         proof(path)
@@ -193,4 +193,4 @@ def test_a_file_bent_at_random_gives_tensors_inside_it_or_a_reason(tmp_path: Pat
         else:
             assert all(info.file_offset + info.nbytes <= len(bent) for info in header.tensors.values())
             assert all(info.file_offset >= 0 or info.reason for info in header.tensors.values())
-    assert refused > 500
+    assert refused > 250
