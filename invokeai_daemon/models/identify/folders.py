@@ -27,6 +27,7 @@ from invokeai_daemon.models.identify.folder_classes import (
     pipeline_of,
 )
 from invokeai_daemon.models.identify.folder_weights import merged_header, stock_of
+from invokeai_daemon.models.identify.quantised import OTHER_VERSION
 from invokeai_daemon.models.identify.rooms import matches_of
 from invokeai_daemon.models.identify.weights import Weights, shorten
 from invokeai_daemon.models.identity import Identity
@@ -37,6 +38,8 @@ _LIBRARIES = {None, "diffusers", "transformers", "stable_diffusion", "kolors", "
 #: Parts whose classes have no weights, by the end of their names; and those that may be left out.
 _WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "ImageProcessor", "FeatureExtractor", "Processor")
 _OPTIONAL = {"safety_checker", "feature_extractor", "image_encoder", "watermarker"}
+#: Beginnings of the names of parts that are models by themselves.
+_ENCODERS = ("text_encoder", "image_encoder")
 _REPAIR = (
     "Copy the missing part into the folder, or get the model again",
     "Save it again with safe_serialization=True, or drop the original single file",
@@ -53,11 +56,20 @@ def read_folder(folder: Path, sidecar: Sidecar | None, hint: str | None) -> Find
         return _as(form, _by_weights(folder, replace(read_header(path), path=folder), sidecar, hint))
     if (folder / "config.json").is_file():
         return _part_of_a_pipeline(folder, sidecar, hint)
+    inner = _only_part(folder)
+    if inner is not None:
+        return read_folder(inner, sidecar, hint)
     if any((folder / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json", "spiece.model")):
         raise UnreadableModel(f"{folder}: a tokenizer alone is not a model. Drop the folder that it belongs to.")
     raise UnreadableModel(
         f"{folder}: a folder without model_index.json or config.json is not one model. Drop the files in it one by one."
     )
+
+
+def _only_part(folder: Path) -> Path | None:
+    """The one encoder in a folder around it and its tokenizer: InvokeAI keeps T5 as text_encoder_2 and tokenizer_2."""
+    parts = [path.parent for path in sorted(folder.glob("*/config.json")) if path.parent.name.startswith(_ENCODERS)]
+    return parts[0] if len(parts) == 1 else None
 
 
 # Pipelines
@@ -90,13 +102,24 @@ def _of_its_own(folder: Path, index: Mapping[str, Any], pipeline: Pipeline) -> t
     said = denoiser_variant(pipeline.base, config, index)
     variant = pipeline.variant or (said[0] if said else None)
     evidence = [said[1]] if said and said[0] == variant else []
-    identity = Identity("main", pipeline.base, "diffusers", variant, "flow", tuple(evidence))
+    form, quantised = _quantised(config)
+    identity = Identity("main", pipeline.base, form, variant, "flow", tuple(evidence))
     if pipeline.usable:
-        return identity, ""
+        return identity, quantised
     why = f"it is {pipeline.called}, which can be neither converted nor rendered yet; it is kept under its name"
     if pipeline.base in ("flux", "sd-3"):
         why = f"model_index.json names the pipeline {index.get('_class_name')}, which is not supported yet"
     return identity, why
+
+
+def _quantised(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The format of a denoiser, and why it cannot be used when its weights are quantised."""
+    said = config.get("quantization_config")
+    if not isinstance(said, dict):
+        return "diffusers", ""
+    method = ascii(str(said.get("quant_method") or "a way that it does not name"))[1:-1][:80]
+    why = f"transformer/config.json says that its weights are quantised by {method}, which cannot be loaded yet"
+    return ("sdnq_quantized" if method == "sdnq" else "diffusers"), f"{why}. {OTHER_VERSION}"
 
 
 #: Channels that a UNet takes -> variant.
@@ -241,6 +264,7 @@ def _joined(
         identity = replace(
             identity,
             variant=identity.variant or seen.variant,
+            format=seen.format if "quantized" in seen.format else identity.format,
             evidence=(*identity.evidence, *seen.evidence),
             needs=seen.needs,
         )

@@ -45,12 +45,12 @@ def quantisation(weights: Weights) -> Storage:
     for way in WAYS:
         shown = way.shown_by(weights)
         if shown:
-            why = f"{way.called} cannot be loaded yet. {_OTHER_VERSION}" if way.unusable else ""
+            why = f"{way.called} cannot be loaded yet. {OTHER_VERSION}" if way.unusable else ""
             return Storage(way.format, (f"it holds {way.called} ({shown})",), why)
     return PLAIN
 
 
-_OTHER_VERSION = "Get the version of the model that is stored as safetensors in float16 or bfloat16"
+OTHER_VERSION = "Get the version of the model that is stored as safetensors in float16 or bfloat16"
 
 
 def _endings(weights: Weights) -> dict[str, str]:

@@ -319,6 +319,28 @@ def test_a_transformer_in_shards_is_known_even_when_one_is_missing(tmp_path: Pat
     assert "diffusion_pytorch_model-00002-of-00002.safetensors is missing" in verdict.reason
 
 
+def test_an_encoder_and_its_tokenizer_in_a_folder_are_the_encoder(tmp_path: Path) -> None:
+    configs = {"text_encoder_2/config.json": {"architectures": ["T5EncoderModel"]}, "tokenizer_2/spiece.json": {}}
+    names = originals.t5(2)
+    whole = write_folder(tmp_path / "t5", configs, {"text_encoder_2/model.safetensors": names})
+    identity = identify(whole)
+    assert (identity.type, identity.base, identity.format) == ("t5_encoder", "any", "t5_encoder")
+    names |= {name.removesuffix("weight") + "SCB": (4096,) for name in names if "SelfAttention" in name}
+    eight_bits = write_folder(tmp_path / "int8", configs, {"text_encoder_2/model.safetensors": names})
+    assert judge(eight_bits).identity.format == "bnb_quantized_int8b"
+
+
+@pytest.mark.parametrize(("method", "form"), [("bitsandbytes", "diffusers"), ("sdnq", "sdnq_quantized")])
+def test_a_quantised_transformer_is_not_usable(tmp_path: Path, method: str, form: str) -> None:
+    configs = {
+        "model_index.json": {"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]},
+        "transformer/config.json": {"guidance_embeds": True, "quantization_config": {"quant_method": method}},
+    }
+    verdict = judge(write_folder(tmp_path / "flux", configs, {"transformer/model.safetensors": ONE}))
+    assert (verdict.state, verdict.identity.base, verdict.identity.format) == ("unusable", "flux", form)
+    assert f"quantised by {method}" in verdict.reason
+
+
 def test_a_lora_in_a_folder_is_a_lora_of_the_format_of_diffusers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "ink", {}, {"pytorch_lora_weights.safetensors": LORA})
     identity = identify(folder)
