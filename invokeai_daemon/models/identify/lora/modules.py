@@ -34,10 +34,10 @@ class Architecture:
     #: How a sentence calls it: "Stable Diffusion 1", "FLUX.1".
     name: str = ""
 
-    @cached_property
-    def layers(self) -> tuple[tuple[str, Shape], ...]:
+    @property
+    def layers(self) -> Iterator[tuple[str, Shape]]:
         """Every module's name, with dots, and one of its sizes."""
-        return tuple(_read(self.table))
+        return _read(self.table)
 
     @cached_property
     def blocks(self) -> dict[str, int]:

@@ -88,10 +88,14 @@ def _control(expected: bool) -> Rule:
 def _tells(weights: Weights) -> Answer:
     facts = _known(weights)
     kinds = ", ".join(f"{count} {kind}" for kind, count in facts.kinds.items())
-    parts = " and ".join(f"{count} layers of {_PARTS[part]}" for part, count in facts.parts.items())
+    parts = " and ".join(f"{_layers(count)} of {_PARTS[part]}" for part, count in facts.parts.items())
     low, high = facts.ranks
     ranks = f", rank {low}" if low == high else f", ranks {low} to {high}"
     return Answer(True, f"it changes {parts}: {kinds}{ranks if high else ''}")
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
 
 
 def _tells_dialect(weights: Weights) -> Answer:
