@@ -19,7 +19,6 @@ from invokeai_daemon.daemon.supervise import Death, Worker
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.plan_job import BASE_SIZES
-from invokeai_daemon.models.entries.entry import RENDERABLE
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.protocol import Message
@@ -104,7 +103,7 @@ class Thumbnails:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _is_wanted(self, entry: Entry) -> bool:
-        if entry.type != "main" or entry.status != "ok" or entry.base not in RENDERABLE or not entry.source:
+        if entry.status != "ok" or not entry.is_renderable or not entry.source:
             return False
         before = self._tried.get(_key(entry), self._tried.get(_key_of_place(entry)))
         if before and before != "begun" and FAILED not in entry.reason:

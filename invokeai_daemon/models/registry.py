@@ -33,6 +33,8 @@ _HEADING = """\
 # The models that invokeai-daemon knows, one stanza each. You may edit this file while the daemon runs:
 # comments, order and keys of your own survive. Jobs name a model by its stanza's name.
 """
+#: What can be rendered, in words.
+_KINDS = " or ".join(RENDERABLE)
 
 
 class Registry:
@@ -102,11 +104,9 @@ class Registry:
             raise ModelMissing(f"The model {entry.name} cannot be used: {why}.")
         if entry.type != "main":
             raise ModelMissing(f"{entry.name} is a {entry.type}; a job needs a main model.")
-        if entry.base not in RENDERABLE:
-            bases = " or ".join(sorted(RENDERABLE))
-            raise ModelMissing(
-                f"{entry.name} is a {entry.base} model, which cannot be rendered yet; use one of {bases}."
-            )
+        if not entry.is_renderable:
+            kind = " ".join(word for word in (entry.base, entry.variant) if word and word != "normal")
+            raise ModelMissing(f"{entry.name} is a {kind} model, which cannot be rendered yet; use one of {_KINDS}.")
         return entry
 
     def default_main(self) -> Entry:
@@ -115,9 +115,9 @@ class Registry:
         Raises ModelMissing when there is none that can be rendered.
         """
         mains = [entry for entry in self.models() if (entry.type, entry.status) == ("main", "ok")]
-        usable = [entry for entry in mains if entry.base in RENDERABLE]
+        usable = [entry for entry in mains if entry.is_renderable]
         if not usable:
-            what = f"No {' or '.join(sorted(RENDERABLE))} model" if mains else "No model"
+            what = f"No {_KINDS} model" if mains else "No model"
             raise ModelMissing(f"{what} is registered yet. Drop one into autoimport/main/; the job starts then.")
         return next((entry for entry in usable if entry.default), usable[0])
 

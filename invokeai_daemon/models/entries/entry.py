@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
-#: Bases of main models that the engine can render.
-RENDERABLE = frozenset({"sd-1"})
+#: What the engine can render: variants of main models, by base.
+RENDERABLE = {"sd-1": ("normal",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class Entry:
     config: str = ""
     #: InvokeAI's wish to keep it off the GPU; None where nobody said so.
     cpu_only: bool | None = None
+
+    @property
+    def is_renderable(self) -> bool:
+        """Whether the engine has what it takes to render with a main model like this one."""
+        return self.type == "main" and (self.variant or "normal") in RENDERABLE.get(self.base, ())
 
     def as_json(self) -> dict[str, Any]:
         facts = asdict(self)
