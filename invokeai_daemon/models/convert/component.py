@@ -12,10 +12,10 @@ from pathlib import Path
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.convert.casting import NARROW, WIDTHS, WORDS
 from invokeai_daemon.models.convert.conversion import MARKER, FileCopy, WeightFile
-from invokeai_daemon.models.convert.copying import Run
 from invokeai_daemon.models.convert.family import Component, Layout
 from invokeai_daemon.models.convert.layout import MissingTensorError, Part, Rename, same_values
 from invokeai_daemon.models.convert.options import ConvertOptions
+from invokeai_daemon.models.convert.writing import Run
 from invokeai_daemon.models.header import Header, TensorInfo, read_header
 
 #: Names listed in a message before it says "and 12 more".

@@ -17,8 +17,9 @@ from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.files import sync_file, sync_folder
-from invokeai_daemon.models.convert.copying import Run, content_hash, copy_file, holds, same_bytes, write_safetensors
+from invokeai_daemon.models.convert.copying import content_hash, copy_file, same_bytes
 from invokeai_daemon.models.convert.options import ConvertOptions
+from invokeai_daemon.models.convert.writing import Run, holds, write_safetensors
 from invokeai_daemon.models.header import crc_watch, opened, read_header
 from invokeai_daemon.models.identity import Identity
 

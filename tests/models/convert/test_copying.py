@@ -16,14 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.convert import copying
-from invokeai_daemon.models.convert.copying import (
-    BLOCK,
-    Run,
-    content_hash,
-    safetensors_header,
-    steps,
-    write_safetensors,
-)
+from invokeai_daemon.models.convert.copying import BLOCK, content_hash
+from invokeai_daemon.models.convert.writing import Run, safetensors_header, steps, write_safetensors
 from invokeai_daemon.models.header import read_header
 
 
