@@ -35,14 +35,24 @@ from invokeai_daemon.workers.protocol import Message
 log = logging.getLogger("invokeai_daemon.importer")
 
 BEAT_SECONDS = 0.5
-#: Folders of autoimport/ whose name hints at a type, with InvokeAI's word for it.
+#: What people call folders of models, beside InvokeAI's own words, with InvokeAI's word for it.
 HINTS = {
-    "main": "main",
-    "lora": "lora",
-    "embedding": "embedding",
-    "controlnet": "controlnet",
-    "vae": "vae",
+    "checkpoints": "main",
+    "stable-diffusion": "main",
+    "loras": "lora",
+    "lycoris": "lora",
+    "embeddings": "embedding",
+    "controlnets": "controlnet",
+    "vaes": "vae",
     "upscaler": "spandrel_image_to_image",
+    "upscalers": "spandrel_image_to_image",
+    "upscale_models": "spandrel_image_to_image",
+    "esrgan": "spandrel_image_to_image",
+    **dict.fromkeys(("sd1", "sd15", "sd1.5", "sd-1.5", "sd 1.5"), "sd-1"),
+    **dict.fromkeys(("sd2", "sd21", "sd2.1", "sd-2.1", "sd 2.1"), "sd-2"),
+    **dict.fromkeys(("sd3", "sd35", "sd3.5"), "sd-3"),
+    **dict.fromkeys(("xl", "sd-xl", "sdxl 1.0"), "sdxl"),
+    **dict.fromkeys(("flux1", "flux.1"), "flux"),
 }
 #: Failures of the machine, not of the model: the same import may succeed later.
 TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
@@ -130,10 +140,11 @@ class Import:
             return OTHER_PARTS
 
     def _hint(self) -> str | None:
-        """The type that the folder in autoimport/ suggests."""
+        """What the folders in autoimport/ suggest, the nearest first: "sdxl/lora"."""
         if self.root is None or not self.path.is_relative_to(self.root.autoimport):
             return None
-        return HINTS.get(self.path.relative_to(self.root.autoimport).parts[0])
+        folders = [name.lower() for name in self.path.parent.relative_to(self.root.autoimport).parts]
+        return "/".join(HINTS.get(name, name) for name in reversed(folders)) or None
 
     def _options(self, beside: Companions, found: Mapping[str, Path]) -> ConvertOptions:
         return ConvertOptions(

@@ -197,3 +197,12 @@ def test_a_companion_that_comes_later_has_the_model_looked_at_again(bench: Bench
 def _made(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def test_the_folders_around_a_file_tell_what_it_leaves_open(bench: Bench) -> None:
+    for number, folder in enumerate(("vae", "vae/XL", "vae/sd1.5")):
+        path = _made(bench.root.autoimport / folder / f"vae{number}.safetensors")
+        small.write(path, small.tensors_of((small.VAE,)), seed=number)
+    drop(bench)
+    assert bench.entry("vae1").base == "sdxl"
+    assert bench.entry("vae2").base == "sd-1"
