@@ -1,6 +1,6 @@
 """What main models need beside their denoiser, how it is recognised inside a file, and what to drop when it is absent.
 
-Used by the tables of main models (`main_unet`, `main_dit`, `main_named`, `main_video`).
+Used by the tables of main models (`main_unet`, `main_dit`, `main_named`, …).
 """
 
 from __future__ import annotations

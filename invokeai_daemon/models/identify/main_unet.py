@@ -1,12 +1,10 @@
-"""Main models with a UNet: Stable Diffusion 1 and 2, SDXL, its refiner, and relatives that only look like them.
+"""Main models with a UNet: Stable Diffusion 1 and 2, SDXL and its refiner, in the layout of the original files.
 
-A UNet is told by the width of the text conditioning that it takes; what it takes beside latents tells its variant. In
-the layout of the original files its names begin with input_blocks, in that of diffusers with down_blocks.
+A UNet is told by the width of the text conditioning that it takes; what it takes beside latents tells its variant. The
+rules are shared with `main_relatives`, where what only looks like these is named.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from invokeai_daemon.models.identify.main_parts import (
     CLIP_G,
@@ -20,7 +18,6 @@ from invokeai_daemon.models.identify.main_parts import (
 )
 from invokeai_daemon.models.identify.rules import Likely, named, said
 from invokeai_daemon.models.identify.table import (
-    NONE,
     Answer,
     Choice,
     Family,
@@ -41,23 +38,23 @@ from invokeai_daemon.models.identify.weights import Weights, shorten
 
 _UNET = has("input_blocks.*", called="a UNet in the layout of the original Stable Diffusion")
 _NO_CONTROL = lacks("input_hint_block.*", "zero_convs.*", called="the control branch of a ControlNet")
-_MARKS = (_UNET, _NO_CONTROL)
+MARKS = (_UNET, _NO_CONTROL)
 
 _TO_K = ("input_blocks.*.attn2.to_k.weight", "middle_block.*.attn2.to_k.weight")
 _FIRST = "input_blocks.0.0.weight"
 _NO_SIZES = lacks("label_emb.*", called="an input for a vector of sizes")
 _NO_CONDITIONER = whole(lacks("conditioner.embedders.*", called="the text encoders of SDXL"))
 _NO_OPEN_CLIP = whole(lacks("cond_stage_model.model.*", called="an OpenCLIP text encoder"))
-_NO_TIME = lacks("input_blocks.*.time_stack.*", "input_blocks.*.temporal_*", called="layers that look along time")
+NO_TIME = lacks("input_blocks.*.time_stack.*", "input_blocks.*.temporal_*", called="layers that look along time")
 _NO_EDM = whole(lacks("edm_mean", "edm_std", called="the EDM scaling of Playground 2.5"))
 _NO_VIEW = whole(lacks("cc_projection.*", called="the view projection of Zero123"))
 _NO_BOXES = lacks("input_blocks.*.fuser.*", "position_net.*", called="the box layers of GLIGEN")
-_PICTURES = ("cond_stage_model.transformer.vision_model.*", "cond_stage_model.mapper.*")
+PICTURES = ("cond_stage_model.transformer.vision_model.*", "cond_stage_model.mapper.*")
 _OTHER_TEXTS = ("cond_stage_model.roberta.*", "cond_stage_model.transformer.token_emb.*")
-_NO_OTHERS = whole(lacks(*_PICTURES, *_OTHER_TEXTS, called="another encoder than CLIP's for texts"))
+_NO_OTHERS = whole(lacks(*PICTURES, *_OTHER_TEXTS, called="another encoder than CLIP's for texts"))
 
 
-def _context(*widths: int) -> Rule:
+def context(*widths: int) -> Rule:
     written = axis(_TO_K, 1, *widths, called="context width")
 
     def rule(weights: Weights) -> Answer:
@@ -79,12 +76,12 @@ def _width_by_structure(weights: Weights) -> int | None:
     return 768 if projection and len(projection.shape) == 4 else 1024
 
 
-def _channels(*numbers: int) -> Rule:
+def channels(*numbers: int) -> Rule:
     return axis((_FIRST, "conv_in.weight"), 1, *numbers, called="input channels")
 
 
-def _variants(**numbers: int) -> Choice:
-    return Choice(tuple((variant, quietly(_channels(number))) for variant, number in numbers.items()))
+def variants(**numbers: int) -> Choice:
+    return Choice(tuple((variant, quietly(channels(number))) for variant, number in numbers.items()))
 
 
 _TOKENS = (
@@ -95,12 +92,12 @@ _TOKENS = (
 
 def _own_width(weights: Weights) -> Answer:
     """SD-1's UNet is as wide as its own CLIP encoder: 768 for the published models, but any pair that agrees is one."""
-    context = weights.find(*_TO_K)
-    if context is not None and context.packed:
-        return _context(768)(weights)
-    if context is None or len(context.shape) < 2:
+    keys = weights.find(*_TO_K)
+    if keys is not None and keys.packed:
+        return context(768)(weights)
+    if keys is None or len(keys.shape) < 2:
         return Answer(False, "its context width was not found")
-    width, seen = context.shape[1], f"{shorten(context.name)} has context width {context.shape[1]}"
+    width, seen = keys.shape[1], f"{shorten(keys.name)} has context width {keys.shape[1]}"
     text = weights.whole.find(*_TOKENS)
     if text is not None and len(text.shape) == 2:
         return Answer(text.shape[1] == width, f"{seen}, and {shorten(text.name)} has width {text.shape[1]}")
@@ -118,7 +115,7 @@ _SAYS_EPSILON = both(
     whole(lacks("v_pred", called="the marker v_pred")),
 )
 #: A file that takes a mask or a depth map was trained from the 512-pixel base, which predicts noise.
-_TAKES_MORE = _channels(9, 5)
+_TAKES_MORE = channels(9, 5)
 
 
 def _step(*steps: int) -> Rule:
@@ -131,7 +128,7 @@ def _step(*steps: int) -> Rule:
     return rule
 
 
-def _prediction(default: str) -> Choice:
+def prediction(default: str) -> Choice:
     hints = (("v_prediction", named(r"v[-_. ]?pred")),)
     return Likely((("v_prediction", _SAYS_V), ("epsilon", _SAYS_EPSILON)), default, hints)
 
@@ -173,22 +170,22 @@ SD_1 = Family(
     "main",
     "sd-1",
     "a Stable Diffusion 1 checkpoint",
-    marks=_MARKS,
+    marks=MARKS,
     rules=(
         quietly(_NO_CONDITIONER),
         _NO_OPEN_CLIP,
         _NO_SIZES,
-        _NO_TIME,
+        NO_TIME,
         _NO_VIEW,
         _NO_BOXES,
         _NO_OTHERS,
         rank("input_blocks.*.proj_in.weight", 4, called="a convolution"),
         _own_width,
-        _channels(4, 9, 8),
+        channels(4, 9, 8),
     ),
     under=WRAPPERS,
-    variant=_variants(normal=4, inpaint=9, edit=8),
-    prediction_type=_prediction("epsilon"),
+    variant=variants(normal=4, inpaint=9, edit=8),
+    prediction_type=prediction("epsilon"),
     needs=needs(CLIP_L, SD_VAE),
     before=GOES_BEFORE,
     unusable=_distilled,
@@ -197,10 +194,10 @@ SD_2 = Family(
     "main",
     "sd-2",
     "a Stable Diffusion 2 checkpoint",
-    marks=_MARKS,
-    rules=(quietly(_NO_CONDITIONER), _NO_SIZES, _NO_TIME, _context(1024), _channels(4, 9, 5)),
+    marks=MARKS,
+    rules=(quietly(_NO_CONDITIONER), _NO_SIZES, NO_TIME, context(1024), channels(4, 9, 5)),
     under=WRAPPERS,
-    variant=_variants(normal=4, inpaint=9, depth=5),
+    variant=variants(normal=4, inpaint=9, depth=5),
     prediction_type=_SD_2_PREDICTION,
     needs=needs(CLIP_H, SD_VAE),
     before=GOES_BEFORE,
@@ -209,11 +206,11 @@ SDXL = Family(
     "main",
     "sdxl",
     "an SDXL checkpoint",
-    marks=_MARKS,
-    rules=(_context(2048), _channels(4, 9, 8), _NO_EDM),
+    marks=MARKS,
+    rules=(context(2048), channels(4, 9, 8), _NO_EDM),
     under=WRAPPERS,
-    variant=_variants(normal=4, inpaint=9, edit=8),
-    prediction_type=_prediction("epsilon"),
+    variant=variants(normal=4, inpaint=9, edit=8),
+    prediction_type=prediction("epsilon"),
     needs=needs(CLIP_L, CLIP_G, SDXL_VAE),
     before=GOES_BEFORE,
     unusable=_cosxl,
@@ -222,172 +219,13 @@ SDXL_REFINER = Family(
     "main",
     "sdxl-refiner",
     "an SDXL refiner checkpoint",
-    marks=_MARKS,
-    rules=(_context(1280), has("label_emb.*", called="an input for a vector of sizes"), _channels(4)),
+    marks=MARKS,
+    rules=(context(1280), has("label_emb.*", called="an input for a vector of sizes"), channels(4)),
     under=WRAPPERS,
-    variant=_variants(normal=4),
-    prediction_type=_prediction("epsilon"),
+    variant=variants(normal=4),
+    prediction_type=prediction("epsilon"),
     needs=needs(CLIP_G, SDXL_VAE),
     before=GOES_BEFORE,
 )
 
-# Relatives
-
-_RELATIVE = "only ordinary Stable Diffusion models can be rendered; it is kept under its name"
-PLAYGROUND = replace(
-    SDXL,
-    name="a Playground 2.5 checkpoint",
-    rules=(_context(2048), whole(has("edm_mean", "edm_std", called="the EDM scaling of Playground 2.5"))),
-    unusable="it was trained with the noise scale of EDM (edm_mean), which is not supported; " + _RELATIVE,
-)
-_PICTURE = has("label_emb.0.0.weight", called="an input for a picture's embedding")
-UNCLIP = Family(
-    "main",
-    "sd-2",
-    "a Stable Diffusion 2 unCLIP checkpoint",
-    marks=_MARKS,
-    rules=(
-        _context(1024),
-        _NO_TIME,
-        has("label_emb.0.0.weight", called="an input for a picture's embedding"),
-        _channels(4),
-    ),
-    under=WRAPPERS,
-    variant=_variants(normal=4),
-    prediction_type=_prediction("v_prediction"),
-    unusable="it makes variations of a picture given as its CLIP embedding; " + _RELATIVE,
-    before=GOES_BEFORE,
-)
-X4_UPSCALER = Family(
-    "main",
-    "sd-2",
-    "a Stable Diffusion x4 upscaler",
-    marks=_MARKS,
-    rules=(_context(1024), _channels(7), has("label_emb.*", called="an input for a noise level")),
-    under=WRAPPERS,
-    unusable="it enlarges a picture step by step; " + _RELATIVE,
-    before=GOES_BEFORE,
-)
-SVD = Family(
-    "main",
-    "svd",
-    "a Stable Video Diffusion checkpoint",
-    marks=_MARKS,
-    rules=(_context(1024), has("input_blocks.*.time_stack.*", called="layers that look along time")),
-    under=WRAPPERS,
-    unusable="it makes videos; " + _RELATIVE,
-    before=GOES_BEFORE,
-)
-PAINT_BY_EXAMPLE = Family(
-    "main",
-    "sd-1",
-    "a Paint-by-Example checkpoint",
-    marks=_MARKS,
-    rules=(_context(768), _channels(9), whole(has(*_PICTURES, called="an encoder of pictures in place of texts"))),
-    under=WRAPPERS,
-    variant=_variants(inpaint=9),
-    unusable="it fills a mask with what an example shows; " + _RELATIVE,
-    before=GOES_BEFORE,
-)
-ZERO123 = Family(
-    "main",
-    "sd-1",
-    "a Zero123 checkpoint",
-    marks=_MARKS,
-    rules=(_context(768), whole(has("cc_projection.*", called="the view projection of Zero123"))),
-    under=WRAPPERS,
-    unusable="it turns the camera around an object; " + _RELATIVE,
-    before=GOES_BEFORE,
-)
-
-# A UNet of a diffusers folder, alone in a file
-
-_LONE_MARKS = (
-    has("down_blocks.*.resnets.*", called="a UNet in the layout of diffusers"),
-    has("up_blocks.*.resnets.*", called="the upper half of a UNet"),
-    has("conv_in.weight", called="a first convolution"),
-    has("time_embedding.linear_1.weight", called="an input for the time step"),
-    lacks("controlnet_*", called="the control branch of a ControlNet"),
-    lacks(
-        "down_blocks.*.motion_modules.*",
-        "down_blocks.*.temporal_*",
-        "down_blocks.*.temp_*",
-        called="layers that look along time",
-    ),
-)
-_LONE_TO_K = ("down_blocks.*.attn2.to_k.weight", "mid_block.*.attn2.to_k.weight")
-
-
-def _lone_context(*widths: int) -> Rule:
-    return axis(_LONE_TO_K, 1, *widths, called="context width")
-
-
-_LONE = (
-    "it is the UNet of a diffusers model without its other parts. Drop the whole folder that it comes from, or the "
-    "model as one file"
-)
-_NO_PROJECTION = lacks("encoder_hid_proj.*", called="a projection of other text encoders")
-_PROJECTION = has("encoder_hid_proj.*", called="a projection of other text encoders")
-
-
-def _lone(family: Family, *rules: Rule) -> Family:
-    """The UNet of this family by itself."""
-    return replace(
-        family,
-        name=f"the UNet of {family.name.removesuffix(' checkpoint')}",
-        marks=_LONE_MARKS,
-        rules=rules,
-        under=("unet.", ""),
-        unusable=_LONE,
-    )
-
-
-_CONVOLUTION = rank("down_blocks.*.proj_in.weight", 4, called="a convolution")
-_SIZES = has("add_embedding.linear_1.weight", called="an input for a vector of sizes")
-_NO_SIZES_HERE = lacks("add_embedding.*", called="an input for a vector of sizes")
-
-SVD_UNET = replace(
-    SVD,
-    name="the UNet of Stable Video Diffusion",
-    marks=(
-        has("down_blocks.*.temporal_res_block.*", called="layers that look along time"),
-        has("up_blocks.*.temporal_res_block.*", called="the upper half of a UNet"),
-        has("conv_in.weight", called="a first convolution"),
-    ),
-    rules=(_lone_context(1024),),
-    under=("unet.", ""),
-)
-DEEPFLOYD = replace(
-    _lone(SD_1, axis("conv_in.weight", 1, 3, 6, called="input channels"), _PROJECTION),
-    base="deepfloyd-if",
-    name="a UNet of DeepFloyd IF",
-    unusable="DeepFloyd IF is not supported; it is kept under its name",
-    variant=NONE,
-)
-KOLORS = replace(
-    _lone(SDXL, _lone_context(2048), _SIZES, axis("encoder_hid_proj.weight", 1, 4096, called="text width")),
-    base="kolors",
-    name="the UNet of Kolors",
-    unusable="Kolors is not supported yet; it is kept under its name",
-    prediction_type=Choice((), "epsilon"),
-)
-
-FAMILIES: tuple[Family, ...] = (
-    SD_1,
-    SD_2,
-    SDXL,
-    SDXL_REFINER,
-    PLAYGROUND,
-    UNCLIP,
-    X4_UPSCALER,
-    SVD,
-    ZERO123,
-    PAINT_BY_EXAMPLE,
-    DEEPFLOYD,
-    _lone(SD_1, _lone_context(768), _CONVOLUTION, _NO_SIZES_HERE, _NO_PROJECTION, _channels(4, 9, 8)),
-    _lone(SD_2, _lone_context(1024), _NO_SIZES_HERE, _NO_PROJECTION, _channels(4, 9, 5)),
-    _lone(SDXL, _lone_context(2048), _SIZES, _NO_PROJECTION, _channels(4, 9, 8)),
-    _lone(SDXL_REFINER, _lone_context(1280), _SIZES, _NO_PROJECTION, _channels(4)),
-    SVD_UNET,
-    KOLORS,
-)
+FAMILIES: tuple[Family, ...] = (SD_1, SD_2, SDXL, SDXL_REFINER)
