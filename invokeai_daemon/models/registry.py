@@ -106,7 +106,9 @@ class Registry:
             raise ModelMissing(f"{entry.name} is a {entry.type}; a job needs a main model.")
         if not entry.is_renderable:
             kind = " ".join(word for word in (entry.base, entry.variant) if word and word != "normal")
-            raise ModelMissing(f"{entry.name} is a {kind} model, which cannot be rendered yet; use one of {_KINDS}.")
+            raise ModelMissing(
+                f"{entry.name} is a {kind} model, which cannot be rendered yet; ordinary {_KINDS} models can."
+            )
         return entry
 
     def default_main(self) -> Entry:

@@ -162,7 +162,7 @@ def test_an_empty_registry_says_how_to_get_a_model(registry: Registry) -> None:
         ({"path": "/gone"}, "/gone is not there"),
         ({"type": "lora"}, "cat is a lora; a job needs a main model"),
         ({"variant": "inpaint"}, "cat is a sd-1 inpaint model, which cannot be rendered yet"),
-        ({"base": "sdxl"}, "cat is a sdxl model, which cannot be rendered yet; use one of sd-1"),
+        ({"base": "sdxl"}, "cat is a sdxl model, which cannot be rendered yet; ordinary sd-1 models can"),
         ({"status": "unusable", "reason": "its T5 is missing."}, "cannot be used: its T5 is missing"),
     ],
 )
