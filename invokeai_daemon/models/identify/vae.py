@@ -222,7 +222,10 @@ _WAN: tuple[Family, ...] = (
         ),
         rules=(
             axis((_IN, "decoder.conv1.weight"), 1, 16, called="latent channels"),
-            either(rank(_IN, 5, called="a convolution over time"), rank("decoder.conv1.weight", 5, called="one")),
+            either(
+                rank(_IN, 5, called="a convolution over time"),
+                rank("decoder.conv1.weight", 5, called="a convolution over time"),
+            ),
             note("the VAEs of Wan 2.1 and Qwen-Image have the same shapes; a sidecar with base = … says which it is"),
         ),
         under=UNDER,

@@ -1,4 +1,4 @@
-"""Every network that spandrel loads is known by its keys: the same architecture, the same scale, and no other family."""
+"""Every network that spandrel loads is known by its keys: the same architecture, the same scale, and no tie."""
 
 from __future__ import annotations
 
@@ -192,7 +192,6 @@ NETWORKS: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     ("CodeFormer", "CodeFormer", {}),
-    ("MAT", "MAT", {}),
     ("AdaCode", "AdaCode", {}),
     ("AdaCode", "AdaCode", {"LQ_stage": True, "scale_factor": 2}),
     ("FeMaSR", "FeMaSR", {}),
@@ -262,7 +261,7 @@ def test_every_architecture_of_spandrel_has_a_row_and_a_case() -> None:
 
     rows = {architecture.name for architecture in ARCHITECTURES}
     assert rows == set(architectures())
-    assert rows - {module for module, _, _ in NETWORKS} == {"DDColor"}
+    assert rows - {module for module, _, _ in NETWORKS} == {"DDColor", "MAT"}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -321,6 +320,16 @@ def test_ddcolor_is_known_by_its_encoder_and_its_refining_layer() -> None:
         "encoder.arch.downsample_layers.0.0.weight": (192, 3, 4, 4),
     }
     assert " DDColor: it gives colours" in says(identify(header_of(shapes)).evidence)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_mat_is_known_by_its_first_stage(prefix: str) -> None:
+    shapes = {
+        f"{prefix}synthesis.first_stage.conv_first.conv.resample_filter": (4, 4),
+        f"{prefix}synthesis.first_stage.conv_first.conv.weight": (180, 4, 3, 3),
+    }
+    assert architectures()["MAT"].detect(shapes)
+    assert " MAT: it fills in what is masked" in says(identify(header_of(shapes)).evidence)
 
 
 def test_three_convolutions_named_model_are_no_upscaler_when_other_layers_lie_beside() -> None:
