@@ -152,6 +152,45 @@ def test_a_pipeline_that_nobody_knows_is_unknown_and_named(tmp_path: Path) -> No
     assert "DiffusionGemmaPipeline" in verdict.reason
 
 
+def test_a_sidecar_names_a_pipeline_that_nobody_knows(tmp_path: Path) -> None:
+    configs = {"model_index.json": {"_class_name": "StrangePipeline", "model": ["transformers", "X"]}}
+    folder = write_folder(tmp_path / "cat", configs, {})
+    verdict = judge(folder, Sidecar.model_validate({"type": "main", "base": "kandinsky"}))
+    assert (verdict.state, verdict.identity.type, verdict.identity.base) == ("unusable", "main", "kandinsky")
+    assert "StrangePipeline" in verdict.reason
+
+
+def test_weights_for_onnx_are_named(tmp_path: Path) -> None:
+    configs = {
+        "model_index.json": {"_class_name": "OnnxStableDiffusionPipeline", "unet": ["diffusers", "OnnxRuntimeModel"]}
+    }
+    verdict = judge(write_folder(tmp_path / "cat", configs, {}))
+    assert (verdict.state, verdict.identity.type, verdict.identity.format) == ("unusable", "onnx", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scheduler", "prediction"),
+    [
+        ("FluxPipeline", {}, "flow"),
+        ("QwenImagePipeline", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow"),
+        ("SanaPipeline", {"_class_name": "DPMSolverMultistepScheduler", "prediction_type": "flow_prediction"}, "flow"),
+        ("PixArtAlphaPipeline", {"prediction_type": "epsilon"}, "epsilon"),
+        ("HunyuanDiTPipeline", {"prediction_type": "v_prediction"}, "v_prediction"),
+        ("KolorsPipeline", {}, None),
+    ],
+)
+def test_the_scheduler_of_any_pipeline_tells_what_is_predicted(
+    tmp_path: Path, pipeline: str, scheduler: dict[str, str], prediction: str | None
+) -> None:
+    configs = {
+        "model_index.json": {"_class_name": pipeline, "transformer": ["diffusers", "X"]},
+        "transformer/config.json": {},
+        "scheduler/scheduler_config.json": scheduler,
+    }
+    verdict = judge(write_folder(tmp_path / "cat", configs, {"transformer/model.safetensors": ONE}))
+    assert verdict.identity.prediction_type == prediction
+
+
 # What is missing
 
 
