@@ -93,7 +93,7 @@ def layout(base: str, parts: Mapping[str, Part] | None = None) -> dict[str, tupl
     """Name, dtype and shape of every tensor, in the order in which safetensors writes them."""
     found = dict(OTHERS.get(base, {}))
     (family,) = [family for family in FAMILIES if (family.base, family.type) == (base, "main")]
-    prefixes = {component.name: component.layouts[0].prefix for component in family.components}
+    prefixes = {part.name: part.layouts[0].prefix for part in family.components if part.layouts}
     for name, part in (parts or MODELS[base]).items():
         for rename in part.renames():
             for rows in rename.rows:

@@ -99,7 +99,8 @@ class Family:
     scheduler: Callable[[Identity, Header], Mapping[str, Any]] | None = None
     #: Folders that are the same for every model, with what fills them: tokenizers.
     writers: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
-    #: Prefixes of tensors that such files carry and no part needs, with the word for them.
+    #: Prefixes of tensors that such files carry and no part needs, with the word for them; without a word they
+    #: are in every such file, and not worth a note.
     unused: Mapping[str, str] = field(default_factory=dict)
 
     def of_variant(self, variant: str | None) -> tuple[Component, ...]:

@@ -19,6 +19,9 @@ from invokeai_daemon.models.convert.original import Original, contradictions, re
 from invokeai_daemon.models.header import Header
 from invokeai_daemon.models.identity import Identity
 
+#: What the original code stores, and neither world reads when it renders: not worth a note.
+NEVER_READ = ("position_ids", "logit_scale")
+
 
 def plan_conversion(header: Header, identity: Identity, options: ConvertOptions | None = None) -> Conversion:
     """How this file becomes a diffusers folder.
@@ -112,7 +115,7 @@ def _left_out(family: Family, header: Header, parts: Sequence[Planned]) -> Itera
     left = [name for name in header.tensors if name not in used]
     for prefix, what in family.unused.items():
         names = [name for name in left if name.startswith(prefix)]
-        if names:
+        if names and what:
             yield f"{tensors_text(names)} of {what} ({prefix}…) left out"
     known = (*family.unused, *(stem for part in parts for stem in part.replaced))
     strange = [
@@ -120,7 +123,7 @@ def _left_out(family: Family, header: Header, parts: Sequence[Planned]) -> Itera
         for name in left
         if any(name.startswith(part.prefix) for part in parts if part.prefix is not None)
         and not name.startswith(known)
-        and not name.endswith("position_ids")
+        and not name.endswith(NEVER_READ)
     ]
     if strange:
         yield f"{tensors_text(strange)} without a place in a {family.base} {_kind(family)} left out: {some(strange)}"

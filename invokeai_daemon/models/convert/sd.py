@@ -124,5 +124,11 @@ SD2 = Family(
     words=WORDS,
     scheduler=ddim,
     writers={"tokenizer": partial(write_clip_tokenizer, padding="!")},
-    unused={**UNUSED, "depth_model.": _DEPTH},
+    unused={
+        **UNUSED,
+        "depth_model.": _DEPTH,
+        # The last layer of its text encoder, and what comes after it.
+        "cond_stage_model.model.transformer.resblocks.23.": "",
+        "cond_stage_model.model.text_projection": "",
+    },
 )
