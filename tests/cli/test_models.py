@@ -61,6 +61,13 @@ def test_a_model_is_shown_by_a_unique_start_of_its_name_or_its_hash(program: Pro
         assert "epsilon" in program("models", "show", name).stdout
 
 
+def test_show_tells_the_facts_in_the_file_that_decided(program: Program, root: Root, checkpoint: Path) -> None:
+    Registry(root).add(Entry("boats", str(root.models), "diffusers", "main", "sd-1", source=str(checkpoint)))
+    shown = program("models", "show", "boats").stdout
+    assert "because" in shown
+    assert "has context width 768" in shown
+
+
 def test_a_name_that_no_model_has_is_answered_with_the_nearest(program: Program, registered: Root) -> None:
     refused = program("models", "show", "harbor")
     assert refused.returncode == 1

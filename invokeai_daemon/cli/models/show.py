@@ -1,14 +1,17 @@
-"""`models show`: all that is known of a model, and its picture where the terminal can show one."""
+"""`models show`: all that is known of a model, the facts that decided it, and its picture where the terminal can."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
+from invokeai_daemon.cli.models.identify import Judge, judging
 from invokeai_daemon.cli.models.report import print_json, table
 from invokeai_daemon.cli.options import json_option, with_root
 from invokeai_daemon.models.registry import Entry, Registry
@@ -27,12 +30,13 @@ def show(root: Root, names: tuple[str, ...], as_json: bool) -> None:
         facts = [entry.as_json() for entry in entries]
         print_json(facts[0] if len(facts) == 1 else facts)
         return
-    for number, entry in enumerate(entries):
-        if number:
-            click.echo()
-        for line in table(list(_rows(entry))):
-            click.echo(line)
-        _draw(entry)
+    with judging() as judged:
+        for number, entry in enumerate(entries):
+            if number:
+                click.echo()
+            for line in table([*_rows(entry), *_evidence(entry, judged)]):
+                click.echo(line)
+            _draw(entry)
 
 
 def _rows(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -42,6 +46,14 @@ def _rows(entry: Entry) -> Iterator[tuple[str, str]]:
         lines = [_text(one) for one in value] if isinstance(value, list) else _text(value).splitlines()
         for number, line in enumerate(lines):
             yield ("" if number else key), line
+
+
+def _evidence(entry: Entry, judged: Judge) -> Iterator[tuple[str, str]]:
+    """What in the file itself, looked at once more, says what it is."""
+    if not entry.source or not os.path.lexists(entry.source):
+        return
+    for number, fact in enumerate(judged(Path(entry.source)).identity.evidence):
+        yield ("" if number else "because"), fact
 
 
 def _text(value: Any) -> str:
