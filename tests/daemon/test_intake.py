@@ -274,3 +274,19 @@ def test_an_idle_importer_is_let_go(bench: Bench) -> None:
     assert bench.worker.is_running()
     bench.tick(3600.0)
     assert not bench.worker.is_running()
+
+
+def test_nothing_is_asked_for_in_the_past(bench: Bench) -> None:
+    """Otherwise the loop would spin: while the importer starts or hashes, and while a failed import waits."""
+    bench.root.registry_file.write_text("cat: {\n")
+    bench.seal(model(bench.root))
+    bench.settle()
+    bench.root.registry_file.unlink()
+    bench.intake.orders.worker.end()
+    seen = []
+    for _ in range(200):
+        bench.tick(1.0)
+        seen.append(bench.intake.next_time() >= bench.now)
+        bench.selector.select(0.02)
+    assert bench.entry("cat").status == "ok"
+    assert sum(seen) > 190

@@ -33,7 +33,7 @@ def test_a_file_in_place_is_registered_at_once_and_hashed_when_there_is_time(ben
 def test_hashing_gives_way_to_a_model_that_arrives_and_goes_on_later(bench: Bench) -> None:
     # Sparse, but too long to be hashed before the others are there.
     big = lora(bench.root.autoimport / "lora/big.safetensors", context=768, rank=1)
-    layer, width = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", 1 << 19
+    layer, width = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", 1 << 18
     shapes = {f"{layer}.lora_down.weight": (1024, 768), f"{layer}.lora_up.weight": (640, 1024)}
     _write_sparse(big, {**shapes, "other.weight": (1024, width)})
     bench.scan()

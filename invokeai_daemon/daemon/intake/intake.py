@@ -129,8 +129,7 @@ class Intake:
     def next_time(self) -> float:
         times = [self._settler.next_time(), self._scan_due, self.orders.next_time()]
         times += [self.records.next_time(), self.notes.next_time()]
-        if not len(self.orders):
-            times += [again.due for again in self._again.values()]
+        times += [again.due for path, again in self._again.items() if not self._is_under_way(path)]
         if self._ready:
             times.append(self.importer.next_time())
         return min(times)
@@ -324,11 +323,13 @@ class Intake:
         for message in self.orders.hashes:
             self._take_hash(Path(message["path"]), message, now)
         self.orders.hashes.clear()
+        self.records.write_hashes(now, at_once=False)
         if not self.is_idle or self.orders.is_busy:
             return
         path = self._next_unhashed()
-        self.records.write_hashes(now, at_once=path is None)
-        if path is not None:
+        if path is None:
+            self.records.write_hashes(now, at_once=True)
+        else:
             self.orders.hash(path, now)
 
     def _take_hash(self, path: Path, message: Message, now: float) -> None:
