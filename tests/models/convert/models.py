@@ -64,6 +64,11 @@ class Small:
                     found[prefix + rows.source] = (dtype, (*rows.shape, 1, 1) if is_convolution else rows.shape)
         return dict(sorted(found.items()))
 
+    def with_few_words(self) -> Small:
+        """The same with text encoders that a tokenizer could not serve, and whose tables cost no time."""
+        few = {name: replace(part, vocabulary=9) for name, part in self.parts.items() if isinstance(part, Clip)}
+        return replace(self, parts={**self.parts, **few})
+
 
 def main(base: str, parts: Mapping[str, Part], variant: str = "normal", predicts: str = "epsilon") -> Small:
     return Small(Identity("main", base, "checkpoint", variant, predicts), parts)
