@@ -332,7 +332,7 @@ class Daemon:
         """The models that cannot be used, the first of many."""
         bad = [entry for entry in self.registry.models() if entry.status in ("unusable", "unknown", "rejected")]
         for entry in bad[:MOST_VERDICTS]:
-            yield entry.reason, entry.source or f"configs/models.yaml, {entry.name}"
+            yield entry.why, entry.source or f"configs/models.yaml, {entry.name}"
         if len(bad) > MOST_VERDICTS:
             more = f"{len(bad) - MOST_VERDICTS} more models cannot be used; see invokeai-daemon models list"
             yield more, "configs/models.yaml"

@@ -44,4 +44,4 @@ def list_(root: Root, types: tuple[str, ...], bases: tuple[str, ...], statuses: 
 def _row(entry: Entry) -> tuple[str, ...]:
     kind = entry.base if entry.variant in (None, "normal") else f"{entry.base} {entry.variant}"
     status = f"{entry.status}, default" if entry.default else entry.status
-    return entry.name, entry.type, kind, status, entry.reason or entry.description
+    return entry.name, entry.type, kind, status, entry.why or entry.description

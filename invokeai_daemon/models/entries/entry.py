@@ -64,6 +64,11 @@ class Entry:
         """Whether the engine has what it takes to render with a main model like this one."""
         return self.type == "main" and (self.variant or "normal") in RENDERABLE.get(self.base, ())
 
+    @property
+    def why(self) -> str:
+        """The reason without the path of the source, for where that stands beside it."""
+        return self.reason.removeprefix(f"{self.source}: ")
+
     def as_json(self) -> dict[str, Any]:
         facts = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
