@@ -25,6 +25,8 @@ from pathlib import Path
 from invokeai_daemon.root import Root
 
 DEMO = Path(__file__).parent.parent / "invokeai_daemon" / "data" / "demo.safetensors"
+#: Nothing but the jobs is rendered.
+ENVIRONMENT = {**os.environ, "INVOKEAI_DAEMON_IMPORT_THUMBNAILS": "false"}
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "moon", "cross")
 
@@ -59,7 +61,10 @@ def prompts(count: int, turn: int) -> list[str]:
 @contextlib.contextmanager
 def daemon(root: Root) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path)]
-    with (root.path / "daemon.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+    with (
+        (root.path / "daemon.log").open("wb") as log,
+        subprocess.Popen(command, stderr=log, env=ENVIRONMENT) as process,
+    ):
         try:
             yield process
         finally:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import bench_conversion, bench_identify, bench_reflink
+from benchmarks import bench_conversion, bench_identify, bench_reflink, bench_scale
 
 Section = Callable[[Path], bool]
 #: Name -> what it measures.
@@ -25,6 +25,8 @@ SECTIONS: Mapping[str, Section] = {
     "conversion": bench_conversion.run,
     # Where the file system shares blocks, no bytes move.
     "reflink": bench_reflink.run,
+    # Thousands of LoRAs at once, and a start that knows them.
+    "scale": bench_scale.run,
 }
 
 

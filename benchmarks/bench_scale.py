@@ -259,10 +259,9 @@ def measure(scratch: Path, count: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def run(count: int = 5000) -> bool:
+def run(scratch: Path, count: int = 5000) -> bool:
     """Measure and print; whether all bounds are met."""
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = measure(Path(scratch), count)
+    rows = measure(scratch, count)
     for row in rows:
         print(f"{row.what:<56} {row.seen:<34} must: {row.must}{'' if row.is_met else '   MISSED'}", flush=True)
     return all(row.is_met for row in rows)
@@ -271,7 +270,9 @@ def run(count: int = 5000) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=5000)
-    sys.exit(not run(parser.parse_args().count))
+    count = parser.parse_args().count
+    with tempfile.TemporaryDirectory() as scratch:
+        sys.exit(not run(Path(scratch), count))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from benchmarks.bench_jobs import COLOURS, DEMO, SHAPES, done, wait_for
+from benchmarks.bench_jobs import COLOURS, DEMO, ENVIRONMENT, SHAPES, done, wait_for
 from invokeai_daemon.files import TEMPORARY_PREFIX
 from invokeai_daemon.root import Root
 
@@ -29,7 +29,7 @@ from invokeai_daemon.root import Root
 def start(root: Root) -> subprocess.Popen[bytes]:
     with (root.path / "daemon.log").open("ab") as log:
         command = [sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path)]
-        return subprocess.Popen(command, stderr=log)
+        return subprocess.Popen(command, stderr=log, env=ENVIRONMENT)
 
 
 def drop_jobs(root: Root, jobs: int, images: int) -> None:
