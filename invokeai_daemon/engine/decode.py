@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +63,17 @@ def decode(lanes: Sequence[Lane]) -> list[Picture]:
 def _decoded(lanes: Sequence[Lane]) -> Tensor:
     """[lanes, 3, height, width], −1 … 1 and a little beyond."""
     pipeline = lanes[0].pipeline
-    latents = torch.cat([lane.latents for lane in lanes]) / pipeline.vae.config.scaling_factor
+    latents = _unscaled(torch.cat([lane.latents for lane in lanes]), pipeline.vae.config)
     with pipeline.share.computing():
         return pipeline.vae.decode(latents.to(pipeline.vae.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Latents as the VAE made them: denoisers were trained with latents whose values spread by about 1."""
+    if config.latents_mean is None or config.latents_std is None:
+        return latents / float(config.scaling_factor)
+    mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std))
+    return latents * std / float(config.scaling_factor) + mean
 
 
 def _picture(values: Tensor, warnings: list[str]) -> Picture:

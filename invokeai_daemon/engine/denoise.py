@@ -1,4 +1,4 @@
-"""Denoise: THE loop's step. One UNet forward serves every lane that fits, whatever its job, prompt, seed or scheduler.
+"""Denoise: THE loop's step. One forward serves every lane that fits, whatever its job, prompt, seed or scheduler.
 
 Called by the renderer, which lets lanes join and leave between two steps.
 """
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.conditioning import joined
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.pipeline import Pipeline
 
 #: Latents of one forward on a CPU: 8 images of 512 × 512 with guidance. More lanes would make all wait for nothing.
 CPU_LATENTS = 16 * 64 * 64
@@ -38,14 +39,14 @@ def pick(lanes: Sequence[Lane]) -> list[Lane]:
 
 @torch.inference_mode()
 def predict(lanes: Sequence[Lane]) -> list[Tensor]:
-    """What the UNet says about each lane's rows, from one forward. All lanes have the same group."""
+    """What the denoiser says about each lane's rows, from one forward. All lanes have the same group."""
     pipeline = lanes[0].pipeline
     latents = torch.cat([lane.model_input() for lane in lanes]).to(pipeline.dtype)
-    conditioning = torch.cat([lane.conditioning for lane in lanes])
+    conditioning = joined([lane.conditioning for lane in lanes])
     timesteps = torch.cat([lane.timestep.float().expand(lane.rows) for lane in lanes]).to(pipeline.device)
     with pipeline.share.computing():
-        prediction = pipeline.unet(latents, timesteps, conditioning, return_dict=False)[0]
-    return list(prediction.float().split([lane.rows for lane in lanes]))
+        prediction = pipeline.denoiser(latents, timesteps, conditioning)
+    return list(torch.split(prediction.float(), [lane.rows for lane in lanes]))
 
 
 @torch.inference_mode()

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Encoded
 from invokeai_daemon.engine.schedulers import step_arguments
 from invokeai_daemon.errors import RenderError
@@ -31,18 +32,18 @@ class Lane:
     scheduler: Any
     #: What `scheduler.step` takes besides tensors, such as the generator that drew the first noise and draws on.
     step_arguments: dict[str, Any]
-    #: Rows of conditioning: the negative prompt's, unless guidance is off, then the prompt's. [1 or 2, tokens, width]
-    conditioning: Tensor
+    #: What the denoiser is told, of the negative prompt, unless guidance is off, then of the prompt: 1 or 2 rows.
+    conditioning: Conditioning
     #: True for an image that must share no forward with others.
     alone: bool = False
     warnings: list[str] = field(default_factory=list)
-    #: Evaluations of the UNet that are done.
+    #: Evaluations of the denoiser that are done.
     index: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that the lane takes in a forward."""
-        return len(self.conditioning)
+        return self.conditioning.rows
 
     @property
     def is_done(self) -> bool:
@@ -54,7 +55,7 @@ class Lane:
 
     @property
     def step(self) -> int:
-        """Steps that are done, 0 … image.steps; second-order schedulers evaluate the UNet twice for one."""
+        """Steps that are done, 0 … image.steps; second-order schedulers evaluate it twice for one."""
         return self.index * self.image.steps // len(self.scheduler.timesteps)
 
     @property
@@ -63,12 +64,12 @@ class Lane:
         return self.pipeline, tuple(self.latents.shape), self if self.alone else None
 
     def model_input(self) -> Tensor:
-        """The latents as the UNet takes them, [rows, channels, h, w]."""
+        """The latents as the denoiser takes them, [rows, channels, h, w]."""
         scaled = self.scheduler.scale_model_input(self.latents, self.timestep)
         return torch.cat([scaled] * self.rows)
 
     def advance(self, prediction: Tensor) -> None:
-        """One step, from what the UNet says about this lane's rows, [rows, channels, h, w] in float32."""
+        """One step, from what the denoiser says about this lane's rows, [rows, channels, h, w] in float32."""
         if self.rows > 1:
             negative, positive = prediction.chunk(2)
             prediction = negative + self.image.cfg_scale * (positive - negative)
@@ -85,9 +86,9 @@ def texts_of(image: Image) -> list[str]:
 
 def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], alone: bool = False) -> Lane:
     """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
-    if pipeline.unet.config.in_channels != pipeline.latent_channels:
+    if pipeline.denoiser.in_channels != pipeline.latent_channels:
         raise RenderError(
-            f'model "{pipeline.model.name}" takes {pipeline.unet.config.in_channels} channels: it fills masked parts '
+            f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels: it fills masked parts '
             "of pictures and cannot make a picture from text alone. Choose another model."
         )
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
@@ -100,7 +101,7 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
         latents=noise.to(pipeline.device) * scheduler.init_noise_sigma,
         scheduler=scheduler,
         step_arguments=step_arguments(scheduler, generator),
-        conditioning=torch.stack([encoded[text].rows for text in texts]),
+        conditioning=pipeline.tell(image, [encoded[text] for text in texts]),
         alone=alone,
         warnings=[_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut],
     )

@@ -18,7 +18,8 @@ from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.decode import Picture, decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
-from invokeai_daemon.engine.pipelines import Pipeline, Pipelines
+from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.engine.stages import Stage
 from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan

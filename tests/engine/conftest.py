@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
-from invokeai_daemon.engine.pipelines import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.job.plan import Image, ModelRef
 from tests.engine.build import build_model
 

@@ -10,7 +10,7 @@ import torch
 
 from invokeai_daemon.engine.decode import FLAT, NOT_A_NUMBER, decode, decode_limit
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.pipeline import Pipeline
 from tests.engine.build import image
 from tests.engine.conftest import start_lanes
 

@@ -11,7 +11,7 @@ import torch
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipelines import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from tests.engine.build import image, new_unet
 from tests.engine.conftest import Pixels, difference, render, start_lanes
@@ -21,7 +21,7 @@ from tests.engine.conftest import Pixels, difference, render, start_lanes
 def forwards(pipeline: Pipeline) -> Iterator[list[int]]:
     """The rows of each forward of the UNet while the test runs."""
     rows: list[int] = []
-    hook = pipeline.unet.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    hook = pipeline.denoiser.model.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
     yield rows
     hook.remove()
 
@@ -90,9 +90,9 @@ def test_a_lane_of_any_size_gets_the_same_bits_however_many_share_its_forward(pi
 def _compare_rows(pipeline: Pipeline, height: int, width: int) -> None:
     latents, timesteps = torch.randn(17, 4, height, width), torch.randint(1000, (17,)).float()
     conditioning = torch.randn(17, 77, 32)
-    everything = pipeline.unet(latents, timesteps, conditioning, return_dict=False)[0]
+    everything = pipeline.denoiser.model(latents, timesteps, conditioning, return_dict=False)[0]
     for count in (1, 2, 3, 7, 16):
-        part = pipeline.unet(latents[:count], timesteps[:count], conditioning[:count], return_dict=False)[0]
+        part = pipeline.denoiser.model(latents[:count], timesteps[:count], conditioning[:count], return_dict=False)[0]
         assert torch.equal(part, everything[:count]), f"{count} rows of {height}×{width}"
 
 
@@ -111,7 +111,7 @@ def test_short_numbers_give_nearly_the_same_picture(pipeline: Pipeline) -> None:
 
 
 def test_rendering_leaves_no_trace_in_the_model(pipeline: Pipeline) -> None:
-    parts = (pipeline.unet, pipeline.vae)
+    parts = (pipeline.denoiser.model, pipeline.vae)
     before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
     render(pipeline, VARIED)
     for part, state in zip(parts, before, strict=True):
@@ -165,7 +165,7 @@ def test_the_noise_is_drawn_on_the_cpu_from_the_seed(pipeline: Pipeline) -> None
 
 
 def test_an_inpainting_model_cannot_start_from_text(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "unet", new_unet(in_channels=9))
+    monkeypatch.setattr(pipeline.denoiser, "model", new_unet(in_channels=9))
     with pytest.raises(RenderError, match="takes 9 channels"):
         start_lanes(pipeline, [image()])
 

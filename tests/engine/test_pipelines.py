@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from invokeai_daemon.engine.pipelines import Pipeline, Pipelines, load_pipeline
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
@@ -48,7 +49,7 @@ def test_the_least_recently_used_model_is_given_up(model: ModelRef, pipeline: Pi
 def test_a_model_that_was_given_up_frees_its_memory(model: ModelRef, pipeline: Pipeline) -> None:
     pipelines = pipelines_of(pipeline.size, 1.5)
     one, two = (replace(model, hash=f"blake3:{name}") for name in "ab")
-    weights = weakref.ref(get(pipelines, one)[0].unet.conv_in)
+    weights = weakref.ref(get(pipelines, one)[0].denoiser.model.conv_in)
     get(pipelines, two)
     assert weights() is None
 
@@ -91,7 +92,7 @@ def test_weights_stored_in_half_are_found(model: ModelRef, tmp_path: Path) -> No
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
     loaded = load_pipeline(replace(model, path=str(copy)), CPU, "auto", cores=1)
-    assert loaded.unet.config.cross_attention_dim == 32
+    assert loaded.denoiser.model.config.cross_attention_dim == 32
 
 
 def test_the_latent_shape_follows_the_vae(pipeline: Pipeline) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from invokeai_daemon.engine import prompts
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Prompts
 
 TEXTS = ["", "a red circle", "ein grüner Kreis, 日本", "word " * 75, "word " * 100, "( [{<|endoftext|>"]
@@ -17,7 +17,7 @@ TEXTS = ["", "a red circle", "ein grüner Kreis, 日本", "word " * 75, "word " 
 @pytest.fixture
 def fresh(pipeline: Pipeline) -> Prompts:
     """Prompts that remember nothing yet."""
-    return Prompts(pipeline.prompts._tokenizer, pipeline.prompts._text_encoder)
+    return Prompts(pipeline.prompts.encoders)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -30,13 +30,13 @@ def test_conditioning_is_that_of_diffusers(fresh: Prompts, plain: Any, text: str
 def test_texts_encoded_together_have_the_bits_they_have_alone(fresh: Prompts, pipeline: Pipeline) -> None:
     together = fresh.encode(TEXTS)
     for text in TEXTS:
-        alone = Prompts(pipeline.prompts._tokenizer, pipeline.prompts._text_encoder).encode([text])
+        alone = Prompts(pipeline.prompts.encoders).encode([text])
         assert torch.equal(alone[text].rows, together[text].rows)
 
 
 def test_a_text_is_encoded_once(fresh: Prompts, pipeline: Pipeline) -> None:
     sizes: list[int] = []
-    hook = pipeline.prompts._text_encoder.register_forward_hook(
+    hook = pipeline.prompts.encoders[0].model.register_forward_hook(
         lambda module, inputs, output: sizes.append(len(output[0]))
     )
     try:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 
 from invokeai_daemon.engine import render
 from invokeai_daemon.engine.backlog import Ticket
+from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.render import PoisonedDeviceError, Renderer
@@ -159,7 +160,7 @@ def test_an_image_that_breaks_a_shared_forward_fails_alone(
 ) -> None:
     order("mixed", image(1, steps=3), image(2, steps=3), image(3, steps=3))
     renderer.turn()
-    renderer.running[1].lane.conditioning = torch.zeros(2, 77, 5)
+    renderer.running[1].lane.conditioning = Conditioning(torch.zeros(2, 77, 5))
     run(renderer)
     assert told(events, "image_failed") == [("mixed", 2)]
     assert sorted(told(events, "published")) == [("mixed", 1), ("mixed", 3)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine.pipelines import Pipeline
+from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schedulers import BY_NAME, RENDERABLE

@@ -1,0 +1,68 @@
+"""Conditioning: what a denoiser is told besides latents and timestep, made of an image's texts and numbers.
+
+One function for each way in which families are told; the table of `families.py` names it. Called when a lane starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invokeai_daemon.engine.prompts import Encoded
+from invokeai_daemon.job.plan import Image
+
+#: The scores on LAION's scale of beauty that the refiner is told of what is wanted, and of what is not.
+SCORE, NEGATIVE_SCORE = 6.0, 2.5
+#: Where the picture's upper left corner lies in what it was cut from: it is not cut.
+UNCUT = (0, 0)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a denoiser is told of some rows."""
+
+    #: Hidden states of the text encoders, [rows, tokens, width].
+    texts: Tensor
+    #: What else the family's denoiser takes, by its own names; the first dimension of each is the rows'.
+    added: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return len(self.texts)
+
+
+def joined(several: Sequence[Conditioning]) -> Conditioning:
+    """The rows of several lanes of one pipeline."""
+    added = {name: torch.cat([each.added[name] for each in several]) for name in several[0].added}
+    return Conditioning(torch.cat([each.texts for each in several]), added)
+
+
+def of_texts(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
+    """Stable Diffusion 1 and 2: the hidden states and nothing else."""
+    return Conditioning(torch.stack([text.rows for text in texts]))
+
+
+def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
+    """SDXL: also the pooled text, and the sizes before and after cutting."""
+    if len(texts) > 1 and not image.negative_prompt and index.get("force_zeros_for_empty_prompt", True):
+        texts = [texts[0].zeroed(), *texts[1:]]
+    size = image.height, image.width
+    return _with_numbers(texts, [(*size, *UNCUT, *size)] * len(texts))
+
+
+def of_texts_and_score(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
+    """SDXL's refiner: a score instead of the second size."""
+    scores = [NEGATIVE_SCORE, SCORE][-len(texts) :]
+    return _with_numbers(texts, [(image.height, image.width, *UNCUT, score) for score in scores])
+
+
+def _with_numbers(texts: Sequence[Encoded], numbers: Sequence[tuple[float, ...]]) -> Conditioning:
+    rows = torch.stack([text.rows for text in texts])
+    pooled = torch.stack([text.pooled for text in texts if text.pooled is not None])
+    # Not in the model's type: above 2048, bfloat16 knows every sixteenth number only.
+    ids = torch.tensor(numbers, dtype=torch.float32, device=rows.device)
+    return Conditioning(rows, {"text_embeds": pooled, "time_ids": ids})

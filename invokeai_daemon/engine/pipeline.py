@@ -1,0 +1,202 @@
+"""Pipeline: one loaded model, ready to render, and how it is loaded from a diffusers folder without a network.
+
+Loaded by `pipelines.py`, which keeps several. The denoising itself is in `denoise.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.cores import Share, share_of
+from invokeai_daemon.engine.denoisers import Denoiser
+from invokeai_daemon.engine.families import FAMILIES, Family
+from invokeai_daemon.engine.precision import choose_dtype
+from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
+from invokeai_daemon.engine.schedulers import Schedulers
+from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
+from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.job.plan import Image, ModelRef
+
+INDEX = "model_index.json"
+VAE = "vae"
+
+
+@dataclass(eq=False)
+class Pipeline:
+    """A loaded model, ready to render."""
+
+    model: ModelRef
+    family: Family
+    #: What model_index.json says.
+    index: Mapping[str, Any]
+    denoiser: Denoiser
+    vae: Any
+    prompts: Prompts
+    schedulers: Schedulers
+    device: torch.device
+    #: Type of the denoiser and the text encoders; latents and guidance are always float32.
+    dtype: torch.dtype
+    share: Share
+    #: Bytes of all weights.
+    size: int
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """The side of the square of pixels that one latent stands for."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
+        factor = self.pixels_per_latent
+        return 1, self.latent_channels, height // factor, width // factor
+
+    def tell(self, image: Image, texts: Sequence[Encoded]) -> Conditioning:
+        """What the denoiser is told of an image, a row for each of its encoded texts."""
+        return self.family.tell(image, texts, self.index)
+
+
+def load_pipeline(
+    model: ModelRef,
+    device: torch.device,
+    precision: str,
+    cores: int,
+    make_room: Callable[[int], None] = lambda needed: None,
+) -> Pipeline:
+    """Load a diffusers folder; before, `make_room` is told how many bytes its weights will take in memory.
+
+    Raises ModelMissing when the folder is gone, ModelError when it cannot be used.
+    """
+    folder = Path(model.path)
+    if not (folder / INDEX).is_file():
+        raise ModelMissing(f'model "{model.name}": {folder} is not there any more. Import the model again.')
+    if model.base not in FAMILIES:
+        raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
+    try:
+        return _load(model, folder, device, precision, cores, make_room)
+    except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError):
+        raise
+    # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
+    except Exception as error:
+        raise ModelError(
+            f'model "{model.name}" could not be loaded from {folder}: {error or type(error).__name__}. '
+            "Import it again, or remove it from configs/models.yaml."
+        ) from error
+
+
+def _load(
+    model: ModelRef, folder: Path, device: torch.device, precision: str, cores: int, make_room: Callable[[int], None]
+) -> Pipeline:
+    family = FAMILIES[model.base]
+    parameters = _parameters(folder / family.denoiser.folder)
+    dtype = choose_dtype(precision, device, parameters)
+    vae_dtype = _vae_dtype(family, folder, device, dtype)
+    make_room(_size_to_be(family, folder, dtype, vae_dtype))
+    denoiser = family.denoiser(_weights(family.denoiser.kind, folder / family.denoiser.folder, torch_dtype=dtype))
+    vae = _weights(AutoencoderKL, folder / VAE, torch_dtype=vae_dtype)
+    encoders = list(_encoders(family, folder, dtype))
+    parts = [denoiser.model, vae, *(encoder.model for encoder in encoders)]
+    for part in parts:
+        part.requires_grad_(False).eval().to(device)
+    _settle(denoiser, vae, encoders, device)
+    return Pipeline(
+        model=model,
+        family=family,
+        index=_json(folder / INDEX),
+        denoiser=denoiser,
+        vae=vae,
+        prompts=Prompts(encoders),
+        schedulers=Schedulers(_scheduler_config(folder, model)),
+        device=device,
+        dtype=dtype,
+        share=share_of(parameters, device, cores),
+        size=sum(_bytes(part) for part in parts),
+    )
+
+
+def _encoders(family: Family, folder: Path, dtype: torch.dtype) -> Iterator[Encoder]:
+    for each in family.text_encoders:
+        tokenizer = each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True)
+        yield Encoder(tokenizer, _weights(each.kind, folder / each.folder, dtype=dtype), each.is_penultimate)
+
+
+def _vae_dtype(family: Family, folder: Path, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    # Eight bits of mantissa band smooth skies, so on a CPU the decoder stays exact; it is one step's work.
+    if device.type == "cpu":
+        return torch.float32
+    overflows = family.has_fragile_vae and _json(folder / VAE / "config.json").get("force_upcast", True)
+    return torch.float32 if overflows and dtype is torch.float16 else dtype
+
+
+def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: torch.device) -> None:
+    """Bring the layers into the form that is steady on a CPU and fast on an accelerator."""
+    if device.type == "cpu":
+        for part in (denoiser.model, vae.decoder, vae.post_quant_conv, *(encoder.model for encoder in encoders)):
+            make_steady(part)
+        for attention in vae.decoder.mid_block.attentions:
+            keep_plain_layout(attention)
+    else:
+        denoiser.model.to(memory_format=denoiser.memory_format)
+        vae.to(memory_format=torch.channels_last)
+
+
+# -- the folder ----------------------------------------------------------------------------------------------------
+
+
+def _weights(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
+    variant = "fp16" if _are_half(_weight_files(folder)) else None
+    return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **dtype)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that the weights of a part are read from: the exact ones, else those of `variant="fp16"`."""
+    files = list(folder.glob("*.safetensors"))
+    return [path for path in files if ".fp16." not in path.name] or files
+
+
+def _are_half(files: Sequence[Path]) -> bool:
+    return any(".fp16." in path.name for path in files)
+
+
+def _parameters(folder: Path) -> int:
+    """How many numbers the weights of a part are, from the headers of its files."""
+    from safetensors import safe_open
+
+    count = 0
+    for path in _weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            count += sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+    return count
+
+
+def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype) -> int:
+    """Bytes of the weights in memory, whatever type they have on the disk."""
+    parts = [family.denoiser.folder, *(encoder.folder for encoder in family.text_encoders)]
+    parameters = sum(_parameters(folder / part) for part in parts)
+    return parameters * dtype.itemsize + _parameters(folder / VAE) * vae_dtype.itemsize
+
+
+def _bytes(part: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+
+
+def _scheduler_config(folder: Path, model: ModelRef) -> dict[str, Any]:
+    config = _json(folder / "scheduler" / "scheduler_config.json")
+    if model.prediction_type:
+        config["prediction_type"] = model.prediction_type
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    words: dict[str, Any] = json.loads(path.read_bytes())
+    return words
