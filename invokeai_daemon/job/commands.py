@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.parse import job_of
+from invokeai_daemon.job.plan import USUAL
 from invokeai_daemon.job.schedulers import SAMPLERS_23
 from invokeai_daemon.strict_toml import Document, dump_toml, nearest, show
+
+
+def pairs(text: str) -> list[list[int | float]]:
+    """`seed:weight,seed:weight` as a job lists them. Raises ValueError."""
+    return [[int(seed), float(weight)] for seed, _, weight in (pair.partition(":") for pair in text.split(","))]
+
+
+def axes(text: str) -> str:
+    """`x`, `y` or both, with or without a comma. Raises ValueError."""
+    letters = text.replace(",", "").casefold()
+    if not letters or set(letters) - {"x", "y"}:
+        raise ValueError(text)
+    return letters
 
 
 @dataclass(frozen=True)
@@ -22,10 +36,10 @@ class Switch:
     """One switch of the command line of 2.3."""
 
     names: tuple[str, ...]
-    #: The key of a job that it sets; None when a job has no such thing.
+    #: The key of a job that it sets, dotted within a table; None when a job has no such thing.
     key: str | None = None
     #: What its value is; None for a switch without one.
-    kind: type | None = None
+    kind: Callable[[str], Any] | None = None
     #: For a switch without a key: a noun for the message; empty when it does not change the picture.
     what: str = ""
     #: For a switch without a key: values that ask for nothing.
@@ -44,6 +58,20 @@ SWITCHES = (
     Switch(("-H", "--height"), "height", int),
     Switch(("-C", "--cfg_scale"), "cfg_scale", float),
     Switch(("-A", "-m", "--sampler"), "scheduler", str),
+    Switch(("--threshold",), "threshold", float),
+    Switch(("--perlin",), "perlin", float),
+    Switch(("--h_symmetry_time_pct",), "h_symmetry_time_pct", float),
+    Switch(("--v_symmetry_time_pct",), "v_symmetry_time_pct", float),
+    Switch(("-v", "--variation_amount"), "variation.amount", float),
+    Switch(("-V", "--with_variations"), "variation.with", pairs),
+    Switch(("--variation_seed",), "variation.seed", int),
+    Switch(("--seamless",), "seamless"),
+    Switch(("--seamless_axes",), "seamless_axes", axes),
+    Switch(("--save_intermediates",), "save_intermediates", int),
+    Switch(("--cfg_rescale_multiplier",), "cfg_rescale_multiplier", float),
+    Switch(("--clip_skip",), "clip_skip", int),
+    Switch(("--denoising_start",), "denoising_start", float),
+    Switch(("--denoising_end",), "denoising_end", float),
     # These do not change the picture.
     Switch(("-t", "--log_tokenization")),
     Switch(("-i", "--individual")),
@@ -52,16 +80,11 @@ SWITCHES = (
     Switch(("--karras_max",), kind=int),
     Switch(("-z", "--png_compression"), kind=int),
     # These would.
-    Switch(("--threshold",), kind=float, what="latent thresholds", off=("0", "0.0")),
-    Switch(("--perlin",), kind=float, what="Perlin noise", off=("0", "0.0")),
-    Switch(("--h_symmetry_time_pct",), kind=float, what="symmetry"),
-    Switch(("--v_symmetry_time_pct",), kind=float, what="symmetry"),
     Switch(("--fnformat",), kind=str, what="file names of one line"),
     Switch(("-o", "--outdir"), kind=str, what="other folders than outputs/"),
     Switch(("-g", "--grid"), what="grids"),
     Switch(("-x", "--skip_normalize"), what="sub-prompt weights"),
     Switch(("--hires_fix",), what="the high resolution fix"),
-    Switch(("--save_intermediates",), kind=int, what="saved intermediates", off=("0",)),
     Switch(("-I", "--init_img"), kind=str, what="init images"),
     Switch(("-tm", "--text_mask"), kind=str, what="masks", values=2),
     Switch(("--init_color",), kind=str, what="colour matching"),
@@ -86,14 +109,17 @@ SWITCHES = (
     Switch(("--embiggen",), kind=float, what="embiggening", values=3),
     Switch(("--embiggen_tiles",), kind=int, what="embiggening", values=1000),
     Switch(("--embiggen_strength",), kind=float, what="embiggening"),
-    Switch(("--seamless",), what="seamless tiling"),
-    Switch(("--seamless_axes",), kind=str, what="seamless tiling", values=2),
-    Switch(("-v", "--variation_amount"), kind=float, what="variations", off=("0", "0.0")),
-    Switch(("-V", "--with_variations"), kind=str, what="variations"),
     Switch(("-D", "--out_direction"), kind=str, what="outpainting", values=2),
 )
 #: What may follow a switch that is not known, and is passed over with it.
 _ANY_VALUE = Switch((), values=1)
+#: What a value was expected to be.
+_NOUNS: Mapping[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    pairs: "a list like 42:0.3,43:0.1",
+    axes: "x, y or x,y",
+}
 _BY_NAME = {name: switch for switch in SWITCHES for name in switch.names}
 
 _SWITCHES_START = re.compile(r"\s(--?[a-zA-Z].*)", re.DOTALL)
@@ -115,6 +141,7 @@ def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [Problem("A quote of the switches does not end.", hint="Close it, or put the prompt in quotes.")]
     reading = _Reading({} if prompt is None else {"prompt": prompt}, [])
     reading.read(words)
+    _name_axes(reading.job)
     if model:
         reading.job["model"] = model
     if "negative_prompt" not in reading.job and "prompt" in reading.job:
@@ -135,7 +162,10 @@ def to_command(job: Mapping[str, Any]) -> str:
         written, extra = positive, f" --negative_prompt={shlex.quote(negative)}"
     if _parts(written) != (written, "", None) or written != written.strip() or _is_special(written):
         written = '"' + written.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    switches = "".join(f" {flag} {_word(job[key])}" for flag, key in _WRITTEN if job.get(key) is not None)
+    switches = "".join(
+        f" {flag} {_word(job[key])}" for flag, key in _WRITTEN if job.get(key) not in (None, USUAL.get(key))
+    )
+    switches += _seamless_switches(job) + _variation_switches(job.get("variation") or {})
     trailer = f" # model_id={job['model']}" if job.get("model") else ""
     return f"{written}{switches}{extra}{trailer}"
 
@@ -148,7 +178,41 @@ _WRITTEN = (
     ("-C", "cfg_scale"),
     ("-A", "scheduler"),
     ("-n", "iterations"),
+    *(
+        (f"--{key}", key)
+        for key in (
+            "perlin",
+            "threshold",
+            "h_symmetry_time_pct",
+            "v_symmetry_time_pct",
+            "save_intermediates",
+            "cfg_rescale_multiplier",
+            "clip_skip",
+            "denoising_start",
+            "denoising_end",
+        )
+    ),
 )
+
+
+def _seamless_switches(job: Mapping[str, Any]) -> str:
+    letters = "".join(axis for axis in "xy" if job.get(f"seamless_{axis}"))
+    return {"": "", "xy": " --seamless"}.get(letters, f" --seamless --seamless_axes {letters}")
+
+
+def _variation_switches(variation: Mapping[str, Any]) -> str:
+    listed = ",".join(f"{seed}:{weight}" for seed, weight in variation.get("with") or ())
+    amount, seed = variation.get("amount"), variation.get("seed")
+    switches = f" -v {amount}" if amount else ""
+    switches += f" -V {listed}" if listed else ""
+    return switches + (f" --variation_seed {seed}" if amount and seed is not None else "")
+
+
+def _name_axes(job: dict[str, Any]) -> None:
+    """2.3's `--seamless` as a job's keys. As there, `--seamless_axes` says nothing without it."""
+    letters = job.pop("seamless_axes", "xy")
+    if job.pop("seamless", False):
+        job.update({f"seamless_{axis}": axis in letters for axis in "xy"})
 
 
 def jobs_of_text(raw: bytes, where: str) -> list[bytes]:
@@ -234,23 +298,25 @@ class _Reading:
             self.problems.append(Problem("needs a value.", word))
         elif switch.key is None:
             self._refuse(switch, word, values)
+        elif switch.kind is None:
+            self.job[switch.key] = True
         else:
-            self._take(switch, word, values[0])
+            self._take(switch.key, switch.kind, word, values[0])
 
-    def _take(self, switch: Switch, word: str, value: str) -> None:
-        assert switch.key is not None and switch.kind is not None
+    def _take(self, key: str, kind: Callable[[str], Any], word: str, value: str) -> None:
         try:
-            read = switch.kind(value)
+            read = kind(value)
         except ValueError:
-            what = "a whole number" if switch.kind is int else "a number"
-            self.problems.append(Problem(f"{show(value)} is not {what}.", word))
+            self.problems.append(Problem(f"{show(value)} is not {_NOUNS[kind]}.", word))
             return
-        if switch.key == "seed" and read < 0:
+        if key == "seed" and read < 0:
             message = f"{read} means the seed of an earlier picture, which a job does not know."
             self.problems.append(Problem(message, word, hint="Write the seed itself."))
             return
         # 2.3 rounds sizes down as well (to multiples of 64, which its own sizes are).
-        self.job[switch.key] = read - read % 8 if switch.key in ("width", "height") else read
+        table, _, name = key.rpartition(".")
+        place = self.job.setdefault(table, {}) if table else self.job
+        place[name] = read - read % 8 if key in ("width", "height") else read
 
     def _refuse(self, switch: Switch, word: str, values: list[str]) -> None:
         if switch.what and not (values and values[0] in switch.off):

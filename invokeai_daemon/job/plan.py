@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 
@@ -25,6 +27,43 @@ class Image:
     cfg_scale: float
     #: One of InvokeAI's scheduler names.
     scheduler: str
+    #: (seed, weight) of noises that are mixed into the seed's own, one after the other.
+    variations: tuple[tuple[int, float], ...] = ()
+    #: Share of Perlin noise in all noise, 0 … 1.
+    perlin: float = 0.0
+    #: Latents beyond this are drawn anew; 0 means none are.
+    threshold: float = 0.0
+    #: Where in the run, 0 … 1, the left half is mirrored to the right, and the upper half downwards; 0 means nowhere.
+    h_symmetry_time_pct: float = 0.0
+    v_symmetry_time_pct: float = 0.0
+    #: True where opposite edges shall meet: left and right; top and bottom.
+    seamless_x: bool = False
+    seamless_y: bool = False
+    #: How far guidance is brought back to the spread of the prompt's own prediction, 0 … 1.
+    cfg_rescale_multiplier: float = 0.0
+    #: Last layers of the text encoder that are left out.
+    clip_skip: int = 0
+    #: The part of the run that is made, 0 … 1.
+    denoising_start: float = 0.0
+    denoising_end: float = 1.0
+    #: Every so many steps a picture of the step is kept; 0 means never.
+    save_intermediates: int = 0
+
+    @property
+    def seamless(self) -> tuple[bool, bool]:
+        """Whether opposite edges meet, per axis: x, y."""
+        return self.seamless_x, self.seamless_y
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """The values that are not as they are when nobody asks for anything."""
+        return {name: getattr(self, name) for name, usual in USUAL.items() if getattr(self, name) != usual}
+
+
+#: What an image's values are when nobody asks for anything, for those that have such a value.
+USUAL: Mapping[str, Any] = MappingProxyType(
+    {each.name: each.default for each in fields(Image) if each.default is not MISSING}
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +104,10 @@ class Plan:
             **{
                 **data,
                 "model": ModelRef(**data["model"]),
-                "images": tuple(Image(**image) for image in data["images"]),
+                "images": tuple(_image(image) for image in data["images"]),
             }
         )
+
+
+def _image(data: dict[str, Any]) -> Image:
+    return Image(**{**data, "variations": tuple((seed, weight) for seed, weight in data.get("variations", ()))})

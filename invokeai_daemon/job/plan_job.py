@@ -5,15 +5,15 @@ Called by the daemon when a job starts, and after a restart to read the plan bac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.parse import parse_job
-from invokeai_daemon.job.plan import Image, ModelRef, Plan
-from invokeai_daemon.job.schema import MAX_SEED, Job, Values
+from invokeai_daemon.job.plan import USUAL, Image, ModelRef, Plan
+from invokeai_daemon.job.schema import MAX_SEED, Job, Values, Variation
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.strict_toml import Document, dump_toml, validate
 
@@ -24,7 +24,11 @@ COMMON_DEFAULTS: Mapping[str, Any] = MappingProxyType(
 #: The side in pixels that a base was trained at.
 BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sdxl-refiner": 1024})
 #: The keys of a model's default settings that are a job's; the others (vae, …) are not about the picture asked for.
-MODEL_KEYS = frozenset({"width", "height", "steps", "cfg_scale", "scheduler", "negative_prompt"})
+MODEL_KEYS = frozenset(
+    {"width", "height", "steps", "cfg_scale", "cfg_rescale_multiplier", "scheduler", "negative_prompt"}
+)
+#: The keys of a job that need no default: without them an image is as usual.
+OPTIONAL: tuple[str, ...] = tuple(key for key in USUAL if key in Values.model_fields)
 
 
 def model_name(job: Job, settings_defaults: Mapping[str, Any]) -> str | None:
@@ -46,7 +50,8 @@ def resolve(
 ) -> Plan:
     """The plan of a job: each value from the job, else the model, else the settings, else the base.
 
-    `draw_seed` gives 0 … 2³²−1 and is called once, and only when nothing names a seed. Raises JobError.
+    `draw_seed` gives 0 … 2³²−1 and is called for a seed that nothing names: the first, and the first variation's.
+    Raises JobError.
     """
     values = {
         **_base_defaults(base),
@@ -55,6 +60,8 @@ def resolve(
         **job.model_dump(include=set(Values.model_fields), exclude_none=True),
     }
     _check_limits(job, values, limits)
+    _check_run(job, values)
+    seeds, variations = _seeds_and_variations(job, values, draw_seed)
     images = tuple(
         Image(
             number=number,
@@ -66,8 +73,10 @@ def resolve(
             steps=values["steps"],
             cfg_scale=float(values["cfg_scale"]),
             scheduler=values["scheduler"],
+            variations=mixed,
+            **{key: values[key] for key in OPTIONAL if key in values},
         )
-        for number, seed in enumerate(_seeds(job, values, draw_seed), start=1)
+        for number, (seed, mixed) in enumerate(zip(seeds, variations, strict=True), start=1)
     )
     return Plan(job_id, model, images, values["priority"], file_name, job.carried)
 
@@ -84,7 +93,8 @@ def to_toml(plan: Plan) -> str:
         "steps": first.steps,
         "cfg_scale": first.cfg_scale,
         "scheduler": first.scheduler,
-        **_seed_keys([image.seed for image in plan.images]),
+        **{key: getattr(first, key) for key in OPTIONAL},
+        **_seed_keys(plan.images),
         "priority": plan.priority,
         **plan.meta,
         "resolved": {"job": plan.job_id, "file_name": plan.file_name, "model": asdict(plan.model)},
@@ -115,10 +125,19 @@ def from_resolved(raw: bytes, where: str) -> Plan:
 _NO_LIMITS = LimitSettings(max_images=2**31, max_pixels=2**31)
 
 
-def _seed_keys(seeds: list[int]) -> dict[str, Any]:
-    if seeds == _counted(seeds[0], len(seeds)):
-        return {"seed": seeds[0], "iterations": len(seeds)}
-    return {"seeds": seeds}
+def _seed_keys(images: Sequence[Image]) -> dict[str, Any]:
+    """Seeds and variations. Images differ in these only as `_seeds_and_variations` makes them differ."""
+    seeds, listed = [image.seed for image in images], images[0].variations
+    variation: dict[str, Any]
+    if all(image.variations == listed for image in images):
+        expected = _counted(seeds[0], len(seeds))
+        variation = {"with": listed or None}
+    else:
+        *others, (seed, amount) = listed
+        expected = [seeds[0]] * len(seeds)
+        variation = {"amount": amount, "seed": seed, "with": others or None}
+    said = {"seed": seeds[0], "iterations": len(seeds)} if seeds == expected else {"seeds": seeds}
+    return {**said, "variation": variation if any(variation.values()) else None}
 
 
 def _base_defaults(base: str) -> dict[str, Any]:
@@ -154,11 +173,36 @@ def _limit_problem(job: Job, key: str, message: str, limit: str) -> Problem:
     return Problem(message, key, job.source.lines.get(key), hint)
 
 
-def _seeds(job: Job, values: Mapping[str, Any], draw_seed: Callable[[], int]) -> list[int]:
+def _check_run(job: Job, values: Mapping[str, Any]) -> None:
+    start, end = (values.get(key, USUAL[key]) for key in ("denoising_start", "denoising_end"))
+    if start >= end:
+        key = "denoising_start" if "denoising_start" in job.source.lines else "denoising_end"
+        message = f"the run would begin at {start:g} and end at {end:g}."
+        problem = Problem(message, key, job.source.lines.get(key), "Let denoising_start be less than denoising_end.")
+        raise JobError(job.source.where, [problem])
+
+
+def _seeds_and_variations(
+    job: Job, values: Mapping[str, Any], draw_seed: Callable[[], int]
+) -> tuple[list[int], list[tuple[tuple[int, float], ...]]]:
+    """For each image its seed and what is mixed into its noise.
+
+    As in 2.3, images of a variation amount share one seed, and each has another one mixed in.
+    """
+    variation = job.variation or Variation()
+    listed = tuple(variation.listed)
+    seeds = _seeds(job, values, draw_seed, is_counted=not variation.amount)
+    if not variation.amount:
+        return seeds, [listed] * len(seeds)
+    others = _counted(draw_seed() if variation.seed is None else variation.seed, len(seeds))
+    return seeds, [(*listed, (other, variation.amount)) for other in others]
+
+
+def _seeds(job: Job, values: Mapping[str, Any], draw_seed: Callable[[], int], is_counted: bool) -> list[int]:
     if job.seeds is not None:
         return list(job.seeds)
     first = values["seed"] if "seed" in values else draw_seed()
-    return _counted(first, values["iterations"])
+    return _counted(first, values["iterations"]) if is_counted else [first] * values["iterations"]
 
 
 def _counted(first: int, count: int) -> list[int]:

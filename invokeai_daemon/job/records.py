@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.commands import join_subprompts, parse_command, split_negative
 from invokeai_daemon.job.parse import job_of
+from invokeai_daemon.job.plan_job import OPTIONAL
 from invokeai_daemon.job.schedulers import canonical, from_a1111
 from invokeai_daemon.job.schema import OWN_PREFIX
 from invokeai_daemon.strict_toml import Document, dump_toml, show
@@ -23,6 +24,8 @@ from invokeai_daemon.strict_toml import Document, dump_toml, show
 OWN_CHUNK = "invokeai_daemon"
 INVOKEAI_CHUNK = "invokeai_metadata"
 A1111_CHUNK = "parameters"
+#: The field in AUTOMATIC1111's text with what it has no words for, as JSON.
+OWN_FIELD = "invokeai-daemon"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class _Collector:
         if value is not None:
             self.job[key] = value
 
+    def take_variations(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        if listed := [list(pair) for pair in pairs]:
+            self.job["variation"] = {"with": listed}
+
     def refuse(self, key: str, what: str) -> None:
         self.problems.append(Problem(f"The picture was made with {what}, which is not supported yet.", key))
 
@@ -124,6 +131,10 @@ def _read_own(text: str, found: _Collector) -> dict[str, Any]:
     found.take("model", data["model"]["name"])
     for key in IMAGE_KEYS:
         found.take(key, data["image"][key])
+    # Pictures of earlier versions lack these.
+    for key in OPTIONAL:
+        found.take(key, data["image"].get(key))
+    found.take_variations(data["image"].get("variations", ()))
     found.job.update({key: own for key, own in data["meta"].items() if key == "meta" or key.startswith(OWN_PREFIX)})
     return data
 
@@ -139,11 +150,7 @@ _INVOKEAI_EXTRAS = {
     "vae": "another VAE",
     "init_image": "an init image",
     "refiner_model": "a refiner",
-    "clip_skip": "clip skip",
-    "seamless_x": "seamless tiling",
-    "seamless_y": "seamless tiling",
     "hrf_enabled": "the high resolution fix",
-    "cfg_rescale_multiplier": "guidance rescaling",
     "positive_style_prompt": "a style prompt",
     "negative_style_prompt": "a negative style prompt",
 }
@@ -159,6 +166,9 @@ def _read_invokeai(text: str, found: _Collector) -> dict[str, Any]:
     found.take("prompt", data["positive_prompt"])
     for key in ("negative_prompt", "width", "height", "steps", "cfg_scale", "seed"):
         found.take(key, data.get(key))
+    for key in OPTIONAL:
+        found.take(key, data.get(key) or None)
+    found.take_variations(data.get("variations", ()))
     if data.get("scheduler") is not None:
         found.scheduler("scheduler", data["scheduler"], canonical(str(data["scheduler"])))
     for key, what in _INVOKEAI_EXTRAS.items():
@@ -170,16 +180,11 @@ def _read_invokeai(text: str, found: _Collector) -> dict[str, Any]:
 # --- InvokeAI 2 --------------------------------------------------------------------------------------------------
 
 _SD_METADATA_EXTRAS = {
-    "threshold": "a latent threshold",
-    "perlin": "Perlin noise",
     "hires_fix": "the high resolution fix",
-    "h_symmetry_time_pct": "horizontal symmetry",
-    "v_symmetry_time_pct": "vertical symmetry",
     "facetool_strength": "face restoration",
     "upscale": "upscaling",
     "postprocessing": "postprocessing",
     "init_mask": "a mask",
-    "variations": "variations",
 }
 
 
@@ -193,6 +198,9 @@ def _read_sd_metadata(text: str, found: _Collector) -> dict[str, Any]:
     found.take("negative_prompt", negative)
     for key in ("width", "height", "steps", "cfg_scale", "seed"):
         found.take(key, image.get(key))
+    for key in ("threshold", "perlin", "h_symmetry_time_pct", "v_symmetry_time_pct"):
+        found.take(key, image.get(key) or None)
+    found.take_variations((pair["seed"], pair["weight"]) for pair in image.get("variations") or ())
     found.scheduler("image.sampler", image["sampler"], canonical(str(image["sampler"])))
     if image.get("type", "txt2img") != "txt2img":
         found.refuse("image.type", f"the mode {show(image['type'])}")
@@ -216,9 +224,7 @@ _LORA = re.compile(r"<lora:([^:>]*)")
 _A1111_EXTRAS = {
     "Denoising strength": "an init image or the high resolution fix",
     "Hires upscale": "the high resolution fix",
-    "Variation seed": "variations",
     "Face restoration": "face restoration",
-    "Clip skip": "clip skip",
     "VAE": "another VAE",
     "Mask blur": "a mask",
     "Refiner": "a refiner",
@@ -239,12 +245,26 @@ def _read_a1111(text: str, found: _Collector) -> dict[str, Any]:
     if "Sampler" in fields:
         words = f"{fields['Sampler']} {fields.get('Schedule type', '')}".strip()
         found.scheduler("Sampler", words, from_a1111(fields["Sampler"], fields.get("Schedule type", "")))
+    if fields.get("Clip skip", "1") != "1":
+        found.take("clip_skip", int(fields["Clip skip"]) - 1)
+    if fields.get("Tiling") == "True":
+        found.job.update(seamless_x=True, seamless_y=True)
+    if float(fields.get("Variation seed strength", 0)):
+        found.take_variations([(int(fields["Variation seed"]), float(fields["Variation seed strength"]))])
+    if OWN_FIELD in fields:
+        _read_own_field(json.loads(fields[OWN_FIELD]), found)
     for lora in _LORA.findall(prompt):
         found.refuse("prompt", f"the LoRA {show(lora)}")
     for key, what in _A1111_EXTRAS.items():
-        if fields.get(key) not in (None, "", "0", "None") and not (key == "Clip skip" and fields[key] == "1"):
+        if fields.get(key) not in (None, "", "0", "None"):
             found.refuse(key, what)
     return {"prompt": prompt, "negative_prompt": negative, "parameters": fields}
+
+
+def _read_own_field(values: dict[str, Any], found: _Collector) -> None:
+    for key in OPTIONAL:
+        found.take(key, values.get(key))
+    found.take_variations(values.get("variations", ()))
 
 
 def split_parameters(text: str) -> tuple[str, str, dict[str, str]]:

@@ -68,6 +68,9 @@ Text = Annotated[str, AfterValidator(_clean_text)]
 Size = Annotated[int, Field(ge=64, le=32768), AfterValidator(_multiple_of_8)]
 SchedulerName = Annotated[str, AfterValidator(_scheduler)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+#: A seed and its weight. TOML has lists only, so a tuple need not be one.
+Weighted = Annotated[tuple[Seed, Fraction], Field(strict=False)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_clean_text)]
 OwnTable = Annotated[dict[str, Any], BeforeValidator(partial(_plain, path="meta"))]
 OwnKeys = Annotated[dict[str, Any], BeforeValidator(_plain)]
@@ -102,6 +105,12 @@ class Values(BaseModel):
         "checkpoint": "model",
         "w": "width",
         "h": "height",
+        "guidance_rescale": "cfg_rescale_multiplier",
+        "cfg_rescale": "cfg_rescale_multiplier",
+        "seamless": "seamless_x",
+        "tiling": "seamless_x",
+        "variation_amount": "variation",
+        "with_variations": "variation",
     }
 
     model: Name | None = Field(None, description="a name in models.yaml, a unique prefix of one, or a content hash")
@@ -114,6 +123,50 @@ class Values(BaseModel):
     seed: Seed | None = Field(None, description="0 to 4294967295; drawn when the job starts if it is not given")
     iterations: int | None = Field(None, ge=1, le=1_000_000, description="images, with the seeds seed, seed+1, …")
     priority: int | None = Field(None, ge=-1000, le=1000, description="higher runs first; 0 when it is not given")
+    perlin: Fraction | None = Field(None, description="share of Perlin noise in the noise, 0 to 1")
+    threshold: float | None = Field(None, ge=0, description="latents beyond it are drawn anew; 0 for none")
+    h_symmetry_time_pct: Fraction | None = Field(
+        None, description="where in the run the left half is mirrored to the right, 0 to 1; 0 for nowhere"
+    )
+    v_symmetry_time_pct: Fraction | None = Field(
+        None, description="where in the run the upper half is mirrored downwards, 0 to 1; 0 for nowhere"
+    )
+    seamless_x: bool | None = Field(None, description="left and right edges meet, as of a tile")
+    seamless_y: bool | None = Field(None, description="upper and lower edges meet, as of a tile")
+    cfg_rescale_multiplier: Fraction | None = Field(
+        None, description="how far guidance is brought back to the prompt's own contrast, 0 to 1"
+    )
+    clip_skip: int | None = Field(None, ge=0, le=23, description="last layers of the text encoder that are left out")
+    denoising_start: Fraction | None = Field(None, description="where the run begins, 0 to 1")
+    denoising_end: Fraction | None = Field(None, description="where the run ends, 0 to 1")
+    save_intermediates: int | None = Field(
+        None, ge=0, le=1000, description="a picture of every so many steps, beside the result; 0 for none"
+    )
+
+
+class Variation(BaseModel):
+    """Noises of other seeds that are mixed into the picture's own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    synonyms: ClassVar[dict[str, str]] = {
+        "variation_amount": "amount",
+        "strength": "amount",
+        "variations": "with",
+        "with_variations": "with",
+    }
+
+    amount: Fraction = Field(0.0, description="how much of another seed is mixed into each image, 0 to 1")
+    seed: Seed | None = Field(None, description="that other seed, for further images seed + 1, …; drawn if not given")
+    listed: list[Weighted] = Field(
+        default_factory=list, alias="with", max_length=1000, description="seeds and weights, mixed in one after another"
+    )
+
+    @model_validator(mode="after")
+    def _seed_has_an_amount(self) -> Variation:
+        if self.seed is not None and not self.amount:
+            raise Mistake("seed stands without an amount.", "Add amount, or list it: with = [[seed, weight]].")
+        return self
 
 
 class RecordedModel(BaseModel):
@@ -153,6 +206,7 @@ class Job(Values):
     seeds: list[Seed] | None = Field(
         None, min_length=1, max_length=1_000_000, description="one image for each, instead of seed and iterations"
     )
+    variation: Variation | None = Field(None, description="noises of other seeds that are mixed into the picture's own")
     meta: OwnTable = Field(default_factory=dict, description="the user's own; carried into the result")
     own: OwnKeys = Field(default_factory=dict, validation_alias=_OWN_KEYS)
     resolved: Resolved | None = Field(None, description="notes of the daemon in a job.toml; they ask nothing")
@@ -186,9 +240,9 @@ class Job(Values):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a job file, for editors that complete and check TOML."""
-    schema = Job.model_json_schema(by_alias=False)
+    schema = Job.model_json_schema()
     properties = schema["properties"]
-    properties.pop("own")
+    properties.pop(_OWN_KEYS)
     for size in ("width", "height"):
         properties[size]["anyOf"][0]["multipleOf"] = 8
     properties["scheduler"]["anyOf"][0]["enum"] = [*RENDERABLE, *ALIASES]

@@ -15,7 +15,7 @@ from typing import Any
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
-from invokeai_daemon.job.records import A1111_CHUNK, INVOKEAI_CHUNK, OWN_CHUNK, Record, record_of_chunks
+from invokeai_daemon.job.records import A1111_CHUNK, INVOKEAI_CHUNK, OWN_CHUNK, OWN_FIELD, Record, record_of_chunks
 from invokeai_daemon.job.schedulers import BY_NAME, a1111_words
 from invokeai_daemon.output.chunks import read_text_chunks
 
@@ -70,6 +70,7 @@ def a1111_parameters(model: ModelRef, image: Image) -> str:
         "CFG scale": f"{image.cfg_scale:g}",
         "Seed": image.seed,
         "Size": f"{image.width}x{image.height}",
+        **_a1111_unusual(image.unusual),
         **_a1111_hash(model),
         "Model": model.name,
         "Version": f"invokeai-daemon {__version__}",
@@ -77,6 +78,18 @@ def a1111_parameters(model: ModelRef, image: Image) -> str:
     listed = ", ".join(f"{name}: {_a1111_value(value)}" for name, value in fields.items())
     negative = f"Negative prompt: {image.negative_prompt}\n" if image.negative_prompt else ""
     return f"{image.prompt}\n{negative}{listed}"
+
+
+def _a1111_unusual(values: dict[str, Any]) -> dict[str, Any]:
+    """What is not as usual: in AUTOMATIC1111's words where it has some, else in one field of our own."""
+    said: dict[str, Any] = {}
+    if "clip_skip" in values:
+        said["Clip skip"] = values.pop("clip_skip") + 1
+    if values.get("seamless_x") and values.get("seamless_y"):
+        said["Tiling"] = values.pop("seamless_x") and values.pop("seamless_y")
+    if len(values.get("variations", ())) == 1:
+        [(said["Variation seed"], said["Variation seed strength"])] = values.pop("variations")
+    return {**said, OWN_FIELD: _json(values)} if values else said
 
 
 def _a1111_hash(model: ModelRef) -> dict[str, str]:
@@ -111,6 +124,8 @@ def _invokeai_metadata(model: ModelRef, image: Image) -> dict[str, Any]:
             "base": model.base,
             "type": model.type,
         },
+        # Some of these are InvokeAI's; it passes over the others.
+        **image.unusual,
         "app_version": f"invokeai-daemon {__version__}",
     }
 

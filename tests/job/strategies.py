@@ -15,6 +15,27 @@ sizes = st.integers(8, 512).map(lambda n: n * 8)
 scales = st.floats(1, 200).map(lambda scale: round(scale, 3))
 model_names = st.text("abcXYZ019-_. é#=", min_size=1, max_size=20).map(str.strip).filter(bool)
 
+shares = st.integers(0, 1000).map(lambda n: n / 1000)
+listed = st.lists(st.tuples(seeds, shares), max_size=3)
+#: Keys that an image has no use for when nobody asks.
+optional_keys: dict[str, st.SearchStrategy[Any]] = {
+    "perlin": shares,
+    "threshold": st.integers(0, 300).map(lambda n: n / 10),
+    "h_symmetry_time_pct": shares,
+    "v_symmetry_time_pct": shares,
+    "seamless_x": st.booleans(),
+    "seamless_y": st.booleans(),
+    "cfg_rescale_multiplier": shares,
+    "clip_skip": st.integers(0, 23),
+    "denoising_start": st.integers(0, 499).map(lambda n: n / 1000),
+    "denoising_end": st.integers(500, 1000).map(lambda n: n / 1000),
+    "save_intermediates": st.integers(0, 1000),
+}
+listed_in_toml = listed.filter(bool).map(lambda pairs: [list(pair) for pair in pairs])
+variations = st.fixed_dictionaries({"with": listed_in_toml}) | st.fixed_dictionaries(
+    {"amount": shares.filter(bool)}, optional={"seed": seeds, "with": listed_in_toml}
+)
+
 job_keys: dict[str, st.SearchStrategy[Any]] = {
     "model": model_names,
     "negative_prompt": texts,
@@ -26,6 +47,8 @@ job_keys: dict[str, st.SearchStrategy[Any]] = {
     "seed": seeds,
     "iterations": st.integers(1, 20),
     "priority": st.integers(-1000, 1000),
+    **optional_keys,
+    "variation": variations,
 }
 #: The keys of a job, as a file may set them.
 jobs: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({"prompt": texts}, optional=job_keys)
@@ -58,9 +81,20 @@ def plans(draw: st.DrawFn, prompts: st.SearchStrategy[str] = texts) -> Plan:
         "steps": draw(st.integers(1, 1000)),
         "cfg_scale": draw(scales),
         "scheduler": draw(st.sampled_from(RENDERABLE)),
+        **draw(st.fixed_dictionaries({}, optional=optional_keys)),
     }
     drawn = draw(st.lists(seeds, min_size=1, max_size=5))
-    images = tuple(Image(number=number, seed=seed, **common) for number, seed in enumerate(drawn, start=1))
+    mixed = tuple(draw(listed))
+    amount, other = draw(shares), draw(seeds)
+    images = tuple(
+        Image(
+            number=place + 1,
+            seed=seed,
+            variations=(*mixed, ((other + place) % 2**32, amount)) if amount else mixed,
+            **common,
+        )
+        for place, seed in enumerate(drawn)
+    )
     return Plan(
         job_id=draw(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)),
         model=draw(models),

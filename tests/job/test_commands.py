@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invokeai_daemon.errors import JobError
-from invokeai_daemon.job.commands import SWITCHES, jobs_of_text, parse_command, split_negative, to_command
+from invokeai_daemon.job.commands import SWITCHES, axes, jobs_of_text, pairs, parse_command, split_negative, to_command
 from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.plan import USUAL
 from invokeai_daemon.job.schedulers import canonical
 from tests.job.strategies import job_keys
 from tests.strict_toml.values import texts
@@ -44,7 +45,19 @@ def problems_of(line: str) -> list[str]:
         ("!dream a cat -m ddim", {"prompt": "a cat", "scheduler": "ddim"}),
         ("a cat [dim, dark] on a mat [grey]", {"prompt": "a cat on a mat", "negative_prompt": "dim, dark grey"}),
         ("a cat -W 650", {"prompt": "a cat", "width": 648}),
-        ("a cat --perlin 0 --threshold 0.0 -G 0 -t -z 9 --karras_max 29", {"prompt": "a cat"}),
+        ("a cat --inpaint_replace 0.0 -G 0 -t -z 9 --karras_max 29", {"prompt": "a cat"}),
+        (
+            "a cat --perlin 0 --threshold 2.5 --h_symmetry_time_pct=0.3 --save_intermediates 5",
+            {"prompt": "a cat", "perlin": 0.0, "threshold": 2.5, "h_symmetry_time_pct": 0.3, "save_intermediates": 5},
+        ),
+        ("a cat -S 7 -v0.2", {"prompt": "a cat", "seed": 7, "variation": {"amount": 0.2}}),
+        (
+            "a cat -S 7 -V 42:0.3,43:0.1 -v 0.2",
+            {"prompt": "a cat", "seed": 7, "variation": {"with": [[42, 0.3], [43, 0.1]], "amount": 0.2}},
+        ),
+        ("a cat --seamless", {"prompt": "a cat", "seamless_x": True, "seamless_y": True}),
+        ("a cat --seamless_axes x --seamless", {"prompt": "a cat", "seamless_x": True, "seamless_y": False}),
+        ("a cat --seamless_axes x,y", {"prompt": "a cat"}),
         (
             "a lighthouse at dusk [blurry] -s 30 -S 3357757885 -W 512 -H 512 -C 7.5 -A k_euler_a"
             " # model_id=stable-diffusion-1.5",
@@ -77,7 +90,8 @@ def test_a_command_of_2_3_is_understood(line: str, job: dict[str, Any]) -> None:
             ],
         ),
         ("a cat -G0.8 -ft codeformer", ["-G0.8: asks for face restoration: not supported yet. Remove the switch."]),
-        ("a cat -V 1:0.5,2:0.3", ["-V: asks for variations: not supported yet. Remove the switch."]),
+        ("a cat -V 1:0.5,2", ['-V: "1:0.5,2" is not a list like 42:0.3,43:0.1.']),
+        ("a cat --seamless --seamless_axes z", ['--seamless_axes: "z" is not x, y or x,y.']),
         ("a cat --stepz 5", ["--stepz: There is no such switch. Did you mean --steps?"]),
         ("a cat -s five", ['-s: "five" is not a whole number.']),
         ("a cat -s", ["-s: needs a value."]),
@@ -95,9 +109,10 @@ def test_what_is_not_served_is_named(line: str, told: list[str]) -> None:
 
 
 def test_every_switch_of_2_3_is_read_or_named() -> None:
+    values_of_kinds: dict[Any, str] = {None: "", str: " a.png", pairs: " 3:0.5", axes: " x"}
     for switch in SWITCHES:
         for name in switch.names:
-            value = "" if switch.kind is None else " a.png" if switch.kind is str else " 3"
+            value = values_of_kinds.get(switch.kind, " 3")
             told = problems_of(f"a cat {name}{value}")
             assert bool(told) == bool(switch.what), name
             assert all("no such switch" not in problem for problem in told)
@@ -150,18 +165,31 @@ written = st.fixed_dictionaries(
 @given(written)
 @settings(deadline=None, max_examples=400)
 def test_a_command_that_was_written_is_read_back(job: dict[str, Any]) -> None:
-    expected = {key: _flat(value) for key, value in job.items() if (key, value) != ("negative_prompt", "")}
+    expected = _said({key: _flat(value) for key, value in job.items()})
     line = to_command(job)
     assert "\n" not in line
     found = read(line)
     if "scheduler" in found:
         found["scheduler"] = canonical(found["scheduler"])
-    assert {key: value for key, value in found.items() if (key, value) != ("negative_prompt", "")} == expected
+    assert _said(found) == expected
 
 
 def test_a_command_speaks_as_2_3_did() -> None:
+    varied = {
+        "prompt": "a cat",
+        "seed": 1,
+        "perlin": 0.1,
+        "seamless_y": True,
+        "variation": {"with": [[2, 0.5], [3, 0.1]]},
+    }
+    assert to_command(varied) == "a cat -S 1 --perlin 0.1 --seamless --seamless_axes y -V 2:0.5,3:0.1"
     job = {"prompt": "a cat", "negative_prompt": "dog", "steps": 5, "scheduler": "euler_a", "model": "demo"}
     assert to_command(job) == "a cat [dog] -s 5 -A k_euler_a # model_id=demo"
+
+
+def _said(job: dict[str, Any]) -> dict[str, Any]:
+    """What is not as usual; a command says nothing else."""
+    return {key: value for key, value in job.items() if value not in (USUAL.get(key), "")}
 
 
 def _flat(value: Any) -> Any:

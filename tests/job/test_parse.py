@@ -127,6 +127,20 @@ def test_seeds_stand_alone(extra: str) -> None:
     assert "line 2: seeds: seeds stands beside seed or iterations." in refusal(f'prompt = ""\nseeds = [1]\n{extra}')
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("amount = 1.5", "line 3: variation.amount: 1.5 is out of range. Use at least 0 and at most 1."),
+        ("with = [[1, 0.5], [2, 3.0]]", "line 3: variation.with[1][1]: 3.0 is out of range."),
+        ("with = [[1]]", "line 3: variation.with[0][1]: "),
+        ("seed = 3", "line 2: variation: seed stands without an amount. Add amount, or list it"),
+        ("amont = 0.1", 'line 3: variation.amont: There is no such key. Did you mean "amount"?'),
+    ],
+)
+def test_a_variation_that_says_nothing_sensible_is_refused(text: str, problem: str) -> None:
+    assert problem in refusal(f'prompt = ""\n[variation]\n{text}')
+
+
 def test_half_a_utf16_pair_never_becomes_a_prompt() -> None:
     with pytest.raises(ValueError, match="half of a UTF-16 pair"):
         Job(prompt="\ud800")
@@ -135,7 +149,9 @@ def test_half_a_utf16_pair_never_becomes_a_prompt() -> None:
 @given(jobs)
 @settings(deadline=None, max_examples=100)
 def test_what_is_asked_is_what_is_read(asked: dict[str, object]) -> None:
-    read = parse_job(dump_toml(asked).encode(), "f").model_dump(exclude_none=True, exclude_defaults=True)
+    read = parse_job(dump_toml(asked).encode(), "f").model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+    )
     assert {"prompt": asked["prompt"], **read} == asked
 
 

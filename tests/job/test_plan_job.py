@@ -86,6 +86,27 @@ def test_listed_seeds_are_taken_as_they_are() -> None:
     assert [image.seed for image in plan.images] == [5, 3, 5]
 
 
+def test_images_of_a_variation_amount_share_a_seed_and_each_has_another_mixed_in() -> None:
+    drawn = iter([7, 100])
+    asked = Job(prompt="", iterations=3, variation={"amount": 0.2, "with": [[5, 0.5]]})  # type: ignore[arg-type]
+    plan = planned(asked, draw_seed=lambda: next(drawn))
+    assert [image.seed for image in plan.images] == [7, 7, 7]
+    assert [image.variations for image in plan.images] == [((5, 0.5), (other, 0.2)) for other in (100, 101, 102)]
+    text = to_toml(plan)
+    assert "[variation]\namount = 0.2\nseed = 100\nwith = [[5, 0.5]]" in text
+
+
+def test_a_mixture_without_an_amount_counts_seeds_as_ever() -> None:
+    plan = planned(Job(prompt="", seed=7, iterations=2, variation={"with": [[5, 0.5]]}), draw_seed=no_draw)  # type: ignore[arg-type]
+    assert [(image.seed, image.variations) for image in plan.images] == [(7, ((5, 0.5),)), (8, ((5, 0.5),))]
+
+
+def test_a_run_that_ends_before_it_begins_is_refused() -> None:
+    job = parse_job(b'prompt = ""\ndenoising_start = 0.8', "f")
+    with pytest.raises(JobError, match=r"line 2: denoising_start: the run would begin at 0\.8 and end at 0\.5"):
+        planned(job, settings_defaults={"denoising_end": 0.5})
+
+
 @pytest.mark.parametrize(
     ("text", "limits", "told"),
     [

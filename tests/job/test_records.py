@@ -157,7 +157,7 @@ def test_a_prompt_alone_is_a_text_of_a1111_too() -> None:
     [
         ({"loras": [{"model": {"name": "ink"}, "weight": 0.8}]}, "loras: The picture was made with LoRAs, which is"),
         ({"generation_mode": "sdxl_img2img"}, 'generation_mode: The picture was made with the mode "sdxl_img2img"'),
-        ({"clip_skip": 2}, "clip_skip: The picture was made with clip skip"),
+        ({"hrf_enabled": True}, "hrf_enabled: The picture was made with the high resolution fix"),
         ({"scheduler": "dpm_fancy"}, 'scheduler: "dpm_fancy" is no scheduler that is known here.'),
         ({"width": 770}, "width: 770 is not a multiple of 8. Use 768 or 776."),
         ({"seed": "42"}, 'seed: "42" is not a whole number.'),
@@ -180,11 +180,35 @@ def test_loras_and_upscaling_of_a1111_are_named() -> None:
     ]
 
 
-def test_variations_of_2_3_are_named() -> None:
-    image = {**SD_METADATA["image"], "variations": [{"seed": 1, "weight": 0.1}], "type": "img2img"}
+def test_a_noise_that_2_3_shaped_is_asked_for_again() -> None:
+    shaped = {"perlin": 0.2, "threshold": 3.5, "h_symmetry_time_pct": 0.4}
+    image = {**SD_METADATA["image"], **shaped, "variations": [{"seed": 1, "weight": 0.1}, {"seed": 2, "weight": 0.3}]}
+    found = record(sd_metadata={**SD_METADATA, "image": image})
+    assert problems(found) == []
+    assert found.job.items() >= {**shaped, "variation": {"with": [[1, 0.1], [2, 0.3]]}}.items()
+
+
+def test_knobs_of_invokeai_3_and_later_are_asked_for_again() -> None:
+    knobs = {"clip_skip": 2, "cfg_rescale_multiplier": 0.7, "seamless_x": True}
+    found = record(invokeai_metadata={**INVOKEAI, **knobs, "seamless_y": False})
+    assert problems(found) == []
+    assert found.job.items() >= knobs.items()
+    assert "seamless_y" not in found.job
+
+
+def test_a1111_counts_the_layer_that_is_always_left_out() -> None:
+    extra = "Clip skip: 2, Tiling: True, Variation seed: 7, Variation seed strength: 0.25, Version"
+    found = record(parameters=A1111.replace("Version", extra))
+    assert problems(found) == []
+    expected = {"clip_skip": 1, "seamless_x": True, "seamless_y": True, "variation": {"with": [[7, 0.25]]}}
+    assert found.job.items() >= expected.items()
+    assert "clip_skip" not in record(parameters=A1111.replace("Version", "Clip skip: 1, Version")).job
+
+
+def test_an_img2img_of_2_3_is_named() -> None:
+    image = {**SD_METADATA["image"], "type": "img2img"}
     assert [problem.split(":")[0] for problem in problems(record(sd_metadata={**SD_METADATA, "image": image}))] == [
-        "image.type",
-        "image.variations",
+        "image.type"
     ]
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_a1111_gets_its_text() -> None:
         "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 64x96, Model: demo, "
         f"Version: invokeai-daemon {__version__}"
     )
+
+
+def test_a1111_gets_what_it_has_words_for_and_the_rest_as_one_field() -> None:
+    odd = replace(IMAGE, clip_skip=1, seamless_x=True, seamless_y=True, variations=((7, 0.25),), perlin=0.5)
+    told = chunks(PLAN, odd, {})["parameters"].split("\n")[-1]
+    assert "Clip skip: 2, Tiling: True, Variation seed: 7, Variation seed strength: 0.25, " in told
+    assert r'invokeai-daemon: "{\"perlin\":0.5}", Model: demo' in told
 
 
 def test_a_sha256_is_written_as_a1111_shortens_it_and_odd_names_are_quoted() -> None:
