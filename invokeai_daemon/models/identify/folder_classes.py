@@ -116,37 +116,47 @@ def pipeline_of(name: str) -> Pipeline | None:
 # Variants that the config of a denoiser tells
 
 
-def denoiser_variant(base: str, config: Config, index: Config) -> Words | None:
-    """The variant of a transformer, from its config and the model_index.json around it."""
+@dataclass(frozen=True)
+class Configs:
+    """The configs of a pipeline that tell the variant of its denoiser; empty for those that are not there."""
+
+    denoiser: Config
+    #: model_index.json
+    index: Config
+    scheduler: Config
+
+
+def denoiser_variant(base: str, configs: Configs) -> Words | None:
+    """The variant of a transformer, where the configs of its pipeline tell it."""
     tell = _VARIANTS.get(base)
-    return tell(config, index) if tell else None
+    return tell(configs) if tell else None
 
 
-def _flux(config: Config, index: Config) -> Words | None:
-    if config.get("in_channels") == 384:
+def _flux(configs: Configs) -> Words | None:
+    if configs.denoiser.get("in_channels") == 384:
         return "dev_fill", "transformer/config.json says in_channels 384"
-    guided = config.get("guidance_embeds")
+    guided = configs.denoiser.get("guidance_embeds")
     if not isinstance(guided, bool):
         return None
     return "dev" if guided else "schnell", f"transformer/config.json says guidance_embeds {str(guided).lower()}"
 
 
-def _sd_3(config: Config, index: Config) -> Words | None:
-    heads = config.get("num_attention_heads")
+def _sd_3(configs: Configs) -> Words | None:
+    heads = configs.denoiser.get("num_attention_heads")
     variant = {24: "medium", 38: "large"}.get(heads) if isinstance(heads, int) else None
     return (variant, f"transformer/config.json says num_attention_heads {heads}") if variant else None
 
 
-def _flux_2(config: Config, index: Config) -> Words | None:
-    width = config.get("joint_attention_dim")
+def _flux_2(configs: Configs) -> Words | None:
+    width = configs.denoiser.get("joint_attention_dim")
     variant = {7680: "klein_4b", 12288: "klein_9b", 15360: "dev"}.get(width) if isinstance(width, int) else None
-    if variant and variant != "dev" and index.get("is_distilled") is False:
+    if variant and variant != "dev" and configs.index.get("is_distilled") is False:
         return f"{variant}_base", "model_index.json says is_distilled false"
     return (variant, f"transformer/config.json says joint_attention_dim {width}") if variant else None
 
 
-def _wan(config: Config, index: Config) -> Words | None:
-    channels, two = config.get("in_channels"), bool(_named(index.get("transformer_2")))
+def _wan(configs: Configs) -> Words | None:
+    channels, two = configs.denoiser.get("in_channels"), bool(_named(configs.index.get("transformer_2")))
     if channels == 48:
         return "ti2v_5b", "transformer/config.json says in_channels 48"
     if not two or channels not in (16, 36):
@@ -159,11 +169,29 @@ def _named(part: Any) -> bool:
     return isinstance(part, list) and len(part) == 2 and all(part)
 
 
-_VARIANTS: Mapping[str, Callable[[Config, Config], Words | None]] = {
+def _z_image(configs: Configs) -> Words | None:
+    """Both have the same layers; the distilled one is sampled with a smaller shift."""
+    shift = configs.scheduler.get("shift")
+    if isinstance(shift, bool) or not isinstance(shift, int | float):
+        return None
+    return "zbase" if shift >= 5 else "turbo", f"scheduler/scheduler_config.json says shift {shift}"
+
+
+def _krea_2(configs: Configs) -> Words | None:
+    distilled = configs.index.get("is_distilled")
+    if not isinstance(distilled, bool):
+        return None
+    says = f"model_index.json says is_distilled {str(distilled).lower()}"
+    return "krea2_turbo" if distilled else "krea2_base", says
+
+
+_VARIANTS: Mapping[str, Callable[[Configs], Words | None]] = {
     "flux": _flux,
     "flux2": _flux_2,
+    "krea-2": _krea_2,
     "sd-3": _sd_3,
     "wan": _wan,
+    "z-image": _z_image,
 }
 
 # Single parts
@@ -258,7 +286,7 @@ def component_of(config: Config) -> tuple[str, Component] | None:
     name = class_of(config)
     if name in COMPONENTS:
         return name, COMPONENTS[name]
-    if name.endswith(("ForCausalLM", "ForConditionalGeneration")):
+    if name.endswith("ForCausalLM"):
         return name, Component("text_llm", "any")
     return None
 
@@ -283,6 +311,8 @@ def base_by_config(type_: str, config: Config) -> Words | None:
     if type_ == "vae":
         scale = config.get("scaling_factor")
         base = SCALES.get(round(scale, 5)) if isinstance(scale, int | float) else None
+        if scale == 1 and class_of(config) == "AutoencoderKL" and config.get("latent_channels") == 16:
+            base = "cogview4"
         return (base, f"config.json says scaling_factor {scale}") if base else None
     if type_ == "controlnet":
         width = config.get("cross_attention_dim")

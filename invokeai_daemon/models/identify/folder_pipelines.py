@@ -16,6 +16,7 @@ from invokeai_daemon.models.configs import read_config
 from invokeai_daemon.models.identify.deciding import Finding
 from invokeai_daemon.models.identify.folder_classes import (
     STABLE_DIFFUSION,
+    Configs,
     Pipeline,
     class_of,
     denoiser_variant,
@@ -63,11 +64,12 @@ def read_pipeline(folder: Path, sidecar: Sidecar | None) -> Finding:
 def _of_its_own(folder: Path, index: Mapping[str, Any], pipeline: Pipeline) -> tuple[Identity, str]:
     """A pipeline whose class tells the base."""
     config = _config_of(folder, "transformer") or _config_of(folder, "unet") or {}
-    said = denoiser_variant(pipeline.base, config, index)
+    scheduler = _config_of(folder, "scheduler", "scheduler_config.json") or {}
+    said = denoiser_variant(pipeline.base, Configs(config, index, scheduler))
     variant = pipeline.variant or (said[0] if said else None)
     evidence = [said[1]] if said and said[0] == variant else []
-    form, quantised = _quantised(config)
-    identity = Identity("main", pipeline.base, form, variant, _predicts(folder, pipeline), tuple(evidence))
+    form, quantised = _quantised(folder, config)
+    identity = Identity("main", pipeline.base, form, variant, _predicts(scheduler, pipeline), tuple(evidence))
     if pipeline.usable:
         return identity, quantised
     why = f"it is {pipeline.called}; nothing here converts or renders such models; it is kept under its name"
@@ -86,22 +88,23 @@ def _of_no_family(folder: Path, name: str, sidecar: Sidecar | None) -> tuple[Ide
     return Identity("unknown", "unknown", "diffusers"), what
 
 
-def _predicts(folder: Path, pipeline: Pipeline) -> str | None:
+def _predicts(scheduler: Mapping[str, Any], pipeline: Pipeline) -> str | None:
     """What a pipeline of its own predicts, as its scheduler says."""
-    scheduler = _config_of(folder, "scheduler", "scheduler_config.json") or {}
     if pipeline.usable or "FlowMatch" in class_of(scheduler):
         return "flow"
     said = str(scheduler.get("prediction_type"))
     return {"flow_prediction": "flow"}.get(said) or (said if said in _PREDICTIONS else None)
 
 
-def _quantised(config: Mapping[str, Any]) -> tuple[str, str]:
+def _quantised(folder: Path, config: Mapping[str, Any]) -> tuple[str, str]:
     """The format of a denoiser, and why it cannot be used when its weights are quantised."""
-    said = config.get("quantization_config")
+    said, where = config.get("quantization_config"), "config.json"
     if not isinstance(said, dict):
+        said, where = _config_of(folder, "transformer", "quantization_config.json"), "quantization_config.json"
+    if said is None:
         return "diffusers", ""
     method = ascii(str(said.get("quant_method") or "a way that it does not name"))[1:-1][:80]
-    why = f"transformer/config.json says that its weights are quantised by {method}, which cannot be loaded yet"
+    why = f"transformer/{where} says that its weights are quantised by {method}, which cannot be loaded yet"
     return ("sdnq_quantized" if method == "sdnq" else "diffusers"), f"{why}. {OTHER_VERSION}"
 
 
@@ -146,7 +149,8 @@ def _base_of_unet(folder: Path, unet: Mapping[str, Any], text: Mapping[str, Any]
         base = "sd-2" if width == 1024 else None
     else:
         own = text.get("hidden_size")
-        base = "sd-1" if own == width or (own is None and width == 768) else "sd-2" if width == 1024 else None
+        is_own = own == width or (own is None and width == 768)
+        base = None if width is None else "sd-1" if is_own else "sd-2" if width == 1024 else None
         evidence += [f"text_encoder/config.json says hidden_size {own}"] if own == width else []
     if base is None:
         why = evidence[0]

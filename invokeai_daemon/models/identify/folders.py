@@ -23,6 +23,7 @@ from invokeai_daemon.models.identify.folder_classes import (
 )
 from invokeai_daemon.models.identify.folder_pipelines import REPAIR, read_pipeline, with_the_sidecar
 from invokeai_daemon.models.identify.folder_weights import merged_header, stock_of
+from invokeai_daemon.models.identify.language_models import NO_PROMPTS
 from invokeai_daemon.models.identify.rooms import matches_of
 from invokeai_daemon.models.identify.weights import Weights, shorten
 from invokeai_daemon.models.identity import Identity
@@ -117,6 +118,8 @@ def _joined(
         )
     identity = replace(identity, evidence=(f"config.json names a {shorten(name)}", *identity.evidence))
     identity = with_the_sidecar(identity, sidecar)
+    if identity.type == "text_llm" and not unusable:
+        unusable = f"{folder}: {NO_PROMPTS}."
     if identity.base == "unknown" and not unusable:
         unusable = f'{folder}: its base cannot be told. Say it in a sidecar beside the folder: base = "sd-1"'
     return Finding(identity, nearest, unusable)

@@ -78,7 +78,7 @@ def _qwen3_use(weights: Weights) -> str:
     return "" if known.holds else f"{known.says}; image models use the Qwen3 of 0.6, 4 and 8 billion weights"
 
 
-_NO_PROMPTS = "this program does not let a language model write or describe. You may delete it or leave it where it is"
+NO_PROMPTS = "this program does not let a language model write or describe. You may delete it or leave it where it is"
 _PROJECTED = has("multi_modal_projector.*", "model.multi_modal_projector.*", called="a projection of pictures")
 _LLAVA_QWENS = (
     "language_model.model.layers.0.self_attn.q_proj.bias",
@@ -173,14 +173,14 @@ FAMILIES: tuple[Family, ...] = (
         ),
         rules=(_no_encoder,),
         under=_LLM_UNDER,
-        unusable=_NO_PROMPTS,
+        unusable=NO_PROMPTS,
     ),
     Family(
         "llava_onevision",
         "any",
         "LLaVA OneVision",
         marks=(_PROJECTED, _LLAVA_QWEN, has("image_newline", "model.image_newline", called="a separator of rows")),
-        unusable=_NO_PROMPTS,
+        unusable=NO_PROMPTS,
     ),
     Family(
         "text_llm",
@@ -219,6 +219,6 @@ FAMILIES: tuple[Family, ...] = (
         "a GPT-2 language model, as prompt enhancers are",
         marks=(has("h.0.attn.c_attn.weight", called="GPT-2's layers"), has("wte.weight", called="its tokens")),
         under=("transformer.", ""),
-        unusable=_NO_PROMPTS,
+        unusable=NO_PROMPTS,
     ),
 )

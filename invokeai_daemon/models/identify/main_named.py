@@ -7,7 +7,7 @@ apart were taken from the architectures; each is one that no other family has.
 from __future__ import annotations
 
 from invokeai_daemon.models.identify.main_parts import known_by_name as _main
-from invokeai_daemon.models.identify.rules import Likely, named
+from invokeai_daemon.models.identify.rules import Likely, a_word, named
 from invokeai_daemon.models.identify.table import (
     Choice,
     Family,
@@ -29,7 +29,7 @@ def _text(*widths: int) -> Rule:
 
 
 _KLEIN_4B, _KLEIN_9B, _FLUX_2_DEV = _text(7680), _text(12288), _text(15360)
-_BASE_BY_NAME = named(r"\bbase\b|[-_. ]base")
+_BASE_BY_NAME = named(a_word("base"))
 _FLUX_2_VARIANT = Likely(
     (("dev", _FLUX_2_DEV),),
     None,
@@ -66,6 +66,13 @@ _FLUX_FAMILY = (
         axis("context_embedder.weight", 1, 3584, called="text width"),
     ),
     _main(
+        "longcat-image",
+        "LongCat-Image",
+        has("single_blocks.0.linear1.*", called="the single blocks of FLUX"),
+        axis("txt_in.weight", 1, 3584, called="text width"),
+        lacks("vector_in.*", called="an embedding of pooled texts"),
+    ),
+    _main(
         "bria",
         "Bria",
         has("single_transformer_blocks.0.proj_mlp.*", called="the single blocks of FLUX"),
@@ -84,7 +91,7 @@ _FLUX_FAMILY = (
 
 _REFINERS = has("noise_refiner.0.*", called="layers that refine the noise")
 _NO_REFERENCE = lacks("ref_image_refiner.*", "ref_image_patch_embedder.*", called="layers for reference pictures")
-_Z_VARIANT = Likely((), "turbo", (("zbase", named(r"z[-_ ]?image[-_ ]base|\bbase\b", "zbase")),))
+_Z_VARIANT = Likely((), "turbo", (("zbase", named(a_word("base"), "zbase")),))
 _LUMINA_FAMILY = (
     _main(
         "z-image",
@@ -121,7 +128,7 @@ _LUMINA_FAMILY = (
 _QWEN_VARIANT = Likely(
     (("edit", has("__index_timestep_zero__", called="the marker of Qwen-Image Edit")),),
     "generate",
-    (("edit", named(r"\bedit\b|[-_. ]edit")),),
+    (("edit", named(r"(?<![a-z])edit")),),
 )
 _DOUBLE = (
     _main(
@@ -142,7 +149,9 @@ _DOUBLE = (
         "krea-2",
         "Krea 2",
         has("txtfusion.projector.weight", "text_fusion.projector.weight", called="the fusion of texts of Krea 2"),
-        variant=Likely((), "krea2_turbo", (("krea2_base", both(named(r"\braw\b|\bbase\b"), unless(named("turbo")))),)),
+        variant=Likely(
+            (), "krea2_turbo", (("krea2_base", both(named(a_word("raw"), a_word("base")), unless(named("turbo")))),)
+        ),
     ),
     _main(
         "auraflow",

@@ -6,7 +6,8 @@ They are known by name and cannot be used yet. Wan's variants follow from what i
 from __future__ import annotations
 
 from invokeai_daemon.models.identify.main_parts import known_by_name as _main
-from invokeai_daemon.models.identify.table import Choice, Family, Rule, always, axis, both, has, lacks, rank
+from invokeai_daemon.models.identify.rules import Likely, named
+from invokeai_daemon.models.identify.table import Family, Rule, always, axis, both, has, lacks, rank, unless
 
 # Wan
 
@@ -42,12 +43,13 @@ _WAN = (
         _TEXT,
         _BLOCKS,
         lacks(*_EXTENSIONS, called="layers of an extension of Wan"),
-        variant=Choice(
+        variant=Likely(
             (
-                ("t2v_a14b", _wan(16, 5120)),
                 ("i2v_a14b", _wan(36, 5120, _NO_PICTURES)),
                 ("ti2v_5b", _wan(48, 3072)),
-            )
+            ),
+            # Wan 2.1's model of 14 billion weights has the same layers.
+            hints=(("t2v_a14b", _wan(16, 5120, unless(named(r"2[-_.]?1(?!\d)")))),),
         ),
     ),
     _main(

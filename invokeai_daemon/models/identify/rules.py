@@ -52,6 +52,11 @@ def named(*words: str) -> Rule:
     return rule
 
 
+def a_word(word: str) -> str:
+    """The expression for a whole word in a name, where an underscore parts words as a hyphen does."""
+    return rf"(?<![a-z]){word}(?![a-z])"
+
+
 def said(*words: str) -> Rule:
     """The texts in the file name one of these words (regular expressions, lower case) as what it was made for."""
     expression = re.compile("|".join(words))

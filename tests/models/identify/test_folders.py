@@ -191,6 +191,39 @@ def test_the_scheduler_of_any_pipeline_tells_what_is_predicted(
     assert verdict.identity.prediction_type == prediction
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "index", "scheduler", "variant"),
+    [
+        ("ZImagePipeline", {}, {"shift": 3.0}, "turbo"),
+        ("ZImagePipeline", {}, {"shift": 6.0}, "zbase"),
+        ("ZImagePipeline", {}, {}, None),
+        ("Krea2Pipeline", {"is_distilled": True}, {}, "krea2_turbo"),
+        ("Krea2Pipeline", {"is_distilled": False}, {}, "krea2_base"),
+        ("Krea2Pipeline", {}, {}, None),
+    ],
+)
+def test_twins_are_told_apart_by_how_they_are_sampled(
+    tmp_path: Path, pipeline: str, index: dict[str, Any], scheduler: dict[str, Any], variant: str | None
+) -> None:
+    configs = {
+        "model_index.json": {"_class_name": pipeline, "transformer": ["diffusers", "X"]} | index,
+        "transformer/config.json": {},
+        "scheduler/scheduler_config.json": scheduler,
+    }
+    identity = judge(write_folder(tmp_path / "cat", configs, {"transformer/model.safetensors": ONE})).identity
+    assert (identity.variant, identity.assumed) == (variant, ())
+
+
+@pytest.mark.parametrize("pipeline", ["DDPMPipeline", "AudioLDMPipeline"])
+def test_a_unet_that_reads_no_texts_is_not_taken_for_stable_diffusion(tmp_path: Path, pipeline: str) -> None:
+    configs = {
+        "model_index.json": {"_class_name": pipeline, "unet": ["diffusers", "UNet2DModel"]},
+        "unet/config.json": {"in_channels": 3},
+    }
+    verdict = judge(write_folder(tmp_path / "cat", configs, {"unet/model.safetensors": ONE}))
+    assert (verdict.state, verdict.identity.base) == ("unknown", "unknown")
+
+
 # What is missing
 
 
@@ -367,6 +400,26 @@ def test_an_encoder_and_its_tokenizer_in_a_folder_are_the_encoder(tmp_path: Path
     names |= {name.removesuffix("weight") + "SCB": (4096,) for name in names if "SelfAttention" in name}
     eight_bits = write_folder(tmp_path / "int8", configs, {"text_encoder_2/model.safetensors": names})
     assert judge(eight_bits).identity.format == "bnb_quantized_int8b"
+
+
+@pytest.mark.parametrize("architecture", ["WhisperForConditionalGeneration", "GPTNeoXForCausalLM", "BertModel"])
+def test_models_of_language_and_speech_cannot_be_used(tmp_path: Path, architecture: str) -> None:
+    configs = {"config.json": {"architectures": [architecture]}, "tokenizer.json": {}}
+    verdict = judge(write_folder(tmp_path / "cat", configs, {"model.safetensors": ONE}))
+    assert verdict.state in ("unknown", "unusable")
+    assert verdict.identity.type == ("text_llm" if architecture.endswith("ForCausalLM") else "unknown")
+    assert str(tmp_path / "cat") in verdict.reason
+
+
+def test_a_transformer_that_says_in_a_file_of_its_own_how_it_was_quantised_is_not_usable(tmp_path: Path) -> None:
+    configs = {
+        "model_index.json": {"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]},
+        "transformer/config.json": {"guidance_embeds": True},
+        "transformer/quantization_config.json": {"quant_method": "sdnq"},
+    }
+    verdict = judge(write_folder(tmp_path / "flux", configs, {"transformer/model.safetensors": ONE}))
+    assert (verdict.state, verdict.identity.format) == ("unusable", "sdnq_quantized")
+    assert "transformer/quantization_config.json says" in verdict.reason
 
 
 @pytest.mark.parametrize(("method", "form"), [("bitsandbytes", "diffusers"), ("sdnq", "sdnq_quantized")])

@@ -106,7 +106,7 @@ def test_what_is_predicted_follows_from_the_family(what: str) -> None:
     shapes, base, _ = ORIGINALS[what]
     identity = judge(header_of(shapes())).identity
     assert identity.prediction_type == PREDICTS[base]
-    assert identity.assumed == (("prediction_type",) if identity.prediction_type != "flow" else ())
+    assert ("prediction_type" in identity.assumed) == (identity.prediction_type != "flow")
 
 
 @pytest.mark.parametrize(
@@ -309,6 +309,37 @@ def test_sd_2_says_what_it_predicts_by_its_modelspec(architecture: str, predicti
 def test_a_name_is_a_hint_and_no_fact(name: str, shapes: Callable[[], Shapes], prediction: str) -> None:
     identity = identify(replace(header_of(shapes()), path=Path(f"models/{name}.safetensors")))
     assert (identity.prediction_type, identity.assumed) == (prediction, ("prediction_type",))
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "variant"),
+    [
+        ("krea2_raw_bf16", "krea 2", "krea2_base"),
+        ("Krea-2-Raw-Q8_0", "krea 2", "krea2_base"),
+        ("krea2_turbo_raw_export", "krea 2", "krea2_turbo"),
+        ("krea2_database_model", "krea 2", "krea2_turbo"),
+        ("z_image_base_bf16", "z-image", "zbase"),
+        ("qwen_image_edit_2509_fp8", "qwen-image", "edit"),
+        ("flux-2-klein-base-4b", "flux.2 klein 4b", "klein_4b_base"),
+        ("flux2_klein_base_4b", "flux.2 klein 4b", "klein_4b_base"),
+        ("wan2.2_t2v_high_noise_14B_fp16", "wan 2.2 t2v", "t2v_a14b"),
+    ],
+)
+def test_a_name_suggests_the_variant_that_no_shape_tells(name: str, what: str, variant: str) -> None:
+    identity = judge(replace(header_of(ORIGINALS[what][0]()), path=Path(f"models/{name}.safetensors"))).identity
+    assert (identity.variant, identity.assumed) == (variant, ("variant",))
+
+
+def test_wan_2_1_has_the_layers_of_2_2_and_none_of_its_variants() -> None:
+    named = Path("models/wan2.1_t2v_14B_fp16.safetensors")
+    identity = judge(replace(header_of(originals.wan()), path=named)).identity
+    assert (identity.base, identity.variant, identity.assumed) == ("wan", None, ())
+
+
+def test_longcat_is_known_in_the_layout_of_flux() -> None:
+    shapes = {name: shape for name, shape in originals.flux(guided=False).items() if not name.startswith("vector_in")}
+    shapes["txt_in.weight"] = (3072, 3584)
+    assert words(judge(header_of(shapes)))[:2] == ("main", "longcat-image")
 
 
 def test_a_sidecar_says_what_is_predicted() -> None:

@@ -28,6 +28,8 @@ _WORDS = (
     (r"stable-diffusion-v2|sd_?v?2|v2-1|stable-diffusion-2", "sd-2"),
     (r"stable-diffusion-v1|sd_?v?1|sd15|v1-5|stable-diffusion-1", "sd-1"),
     (r"flux[-_. ]?2(?!\d)|klein", "flux2"),
+    (r"longcat", "longcat-image"),
+    (r"(?<![a-z])ovis(?![a-z])", "ovis-image"),
     (r"chroma", "chroma"),
     (r"flux", "flux"),
     (r"z[-_]?image", "z-image"),
@@ -57,7 +59,10 @@ MADE_FROM: Mapping[str, frozenset[str]] = {
 }
 
 #: A base -> those with exactly its layers, which nothing but metadata can tell.
-TWINS: Mapping[str, frozenset[str]] = {"sdxl": frozenset({"kolors"})}
+TWINS: Mapping[str, frozenset[str]] = {
+    "sdxl": frozenset({"kolors"}),
+    "flux": frozenset({"longcat-image", "ovis-image"}),
+}
 
 
 class Base(NamedTuple):
@@ -74,10 +79,11 @@ class Base(NamedTuple):
 
 def base_of(facts: LoraFacts, metadata: Mapping[str, str], name: str = "") -> Base:
     """The base that a LoRA is for; `name` is that of its file."""
+    twins = {twin for own in facts.bases for twin in TWINS.get(own, ())}
+    told = next((said for said in said_bases(metadata) if said.base in twins | set(facts.bases)), None)
+    if told is not None and told.base in twins:
+        return Base(told.base, told.says, told.suggested)
     if len(facts.bases) == 1:
-        twin = next((said for said in said_bases(metadata) if said.base in TWINS.get(facts.bases[0], ())), None)
-        if twin is not None:
-            return Base(twin.base, twin.says, twin.suggested)
         return Base(facts.bases[0], _why(facts), assumed=facts.odd is not None)
     bases = facts.bases or tuple(dict.fromkeys(architecture.base for architecture in facts.namesakes))
     said = next((said for said in said_bases(metadata) if said.base in bases or not bases), None)

@@ -199,15 +199,15 @@ _KREA_2 = """
 """
 
 _ERNIE_IMAGE = """
-    x_embedder.proj 3072x128x1x1
-    text_proj 3072x2560
-    time_embedding.(linear_1|linear_2) 3072x3072
-    adaLN_modulation.1 18432x3072
-    layers.[24].self_attention.(to_q|to_k|to_v|to_out.0) 3072x3072
-    layers.[24].mlp.(gate_proj|up_proj) 8192x3072
-    layers.[24].mlp.linear_fc2 3072x8192
-    final_norm.linear 6144x3072
-    final_linear 128x3072
+    x_embedder.proj 4096x128x1x1
+    text_proj 4096x3072
+    time_embedding.(linear_1|linear_2) 4096x4096
+    adaLN_modulation.1 24576x4096
+    layers.[36].self_attention.(to_q|to_k|to_v|to_out.0) 4096x4096
+    layers.[36].mlp.(gate_proj|up_proj) 12288x4096
+    layers.[36].mlp.linear_fc2 4096x12288
+    final_norm.linear 8192x4096
+    final_linear 128x4096
 """
 
 _IDEOGRAM_4 = """
@@ -225,17 +225,17 @@ _IDEOGRAM_4 = """
 """
 
 _COGVIEW_4 = """
-    patch_embed.proj 2560x64
-    patch_embed.text_proj 2560x4096
-    time_condition_embed.timestep_embedder.linear_1 512x2560
+    patch_embed.proj 4096x64
+    patch_embed.text_proj 4096x4096
+    time_condition_embed.timestep_embedder.linear_1 512x4096
     time_condition_embed.(timestep_embedder|condition_embedder).linear_2 512x512
     time_condition_embed.condition_embedder.linear_1 512x1536
-    transformer_blocks.[28].norm1.linear 30720x512
-    transformer_blocks.[28].attn1.(to_q|to_k|to_v|to_out.0) 2560x2560
-    transformer_blocks.[28].ff.net.0.proj 10240x2560
-    transformer_blocks.[28].ff.net.2 2560x10240
-    norm_out.linear 5120x512
-    proj_out 64x2560
+    transformer_blocks.[28].norm1.linear 49152x512
+    transformer_blocks.[28].attn1.(to_q|to_k|to_v|to_out.0) 4096x4096
+    transformer_blocks.[28].ff.net.0.proj 16384x4096
+    transformer_blocks.[28].ff.net.2 4096x16384
+    norm_out.linear 8192x512
+    proj_out 64x4096
 """
 
 ARCHITECTURES = (

@@ -77,9 +77,23 @@ DENOISERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen-image": ("qwen-image", "QwenImageTransformer2DModel", {}),
     "qwen-image 2": ("qwen-image", "QwenImage21Transformer2DModel", {}),
     "krea-2": ("krea-2", "Krea2Transformer2DModel", {}),
-    "ernie-image": ("ernie-image", "ErnieImageTransformer2DModel", {}),
+    "ernie-image": (
+        "ernie-image",
+        "ErnieImageTransformer2DModel",
+        {
+            "hidden_size": 4096,
+            "num_attention_heads": 32,
+            "num_layers": 36,
+            "ffn_hidden_size": 12288,
+            "text_in_dim": 3072,
+        },
+    ),
     "ideogram-4": ("ideogram-4", "Ideogram4Transformer2DModel", {}),
-    "cogview4": ("cogview4", "CogView4Transformer2DModel", {"num_layers": 28}),
+    "cogview4": (
+        "cogview4",
+        "CogView4Transformer2DModel",
+        {"num_layers": 28, "num_attention_heads": 32, "attention_head_dim": 128},
+    ),
     "wan 14b": ("wan", "WanTransformer3DModel", {"image_dim": 1280, "added_kv_proj_dim": 5120, "in_channels": 36}),
     "wan 1.3b": ("wan", "WanTransformer3DModel", {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}),
     "wan 5b": (

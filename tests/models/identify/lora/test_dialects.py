@@ -207,6 +207,18 @@ def test_kolors_has_the_layers_of_sdxl_and_only_metadata_tell_it() -> None:
     assert (identity.base, identity.assumed) == ("kolors", ())
 
 
+def test_longcat_has_the_layers_of_flux_and_only_metadata_tell_it() -> None:
+    shapes = by.written(attention("flux"), by.peft, "transformer.")
+    assert judged(shapes).identity.base == "flux"
+    assert judged(shapes, {"base_model": "meituan-longcat/LongCat-Image"}).identity.base == "longcat-image"
+
+
+def test_self_attention_of_cogview4_is_not_taken_for_that_of_a_video_model() -> None:
+    identity = judged(by.written(attention("cogview4"), by.peft, "transformer.")).identity
+    assert identity.base in ("cogview4", "unknown")
+    assert identity.base == "cogview4" or "cogview4" in identity.evidence[-1]
+
+
 def test_a_sidecar_or_the_folder_says_what_the_file_leaves_open() -> None:
     shapes = by.kohya(by.only(by.linear(denoiser("sd-1")), "attn1"), by.lora, "lora_unet_")
     verdict = judge(header_of(shapes), Sidecar(base="sd-2"))
