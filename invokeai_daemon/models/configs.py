@@ -14,6 +14,8 @@ from invokeai_daemon.models.header import opened
 
 #: Indexes of the shards of large models have some hundred kilobytes.
 MAX_BYTES = 4 * 1024 * 1024
+#: Values in it; each costs up to a hundred bytes once it is parsed, and the daemon itself reads configs.
+MAX_VALUES = 200_000
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -21,8 +23,11 @@ def read_config(path: Path) -> dict[str, Any]:
     with opened(path) as (_, size):
         if size > MAX_BYTES:
             raise UnreadableModel(f"{path}: {size:,} bytes are too many for a config.")
+    raw = path.read_bytes()
+    if sum(map(raw.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise UnreadableModel(f"{path}: more than {MAX_VALUES:,} values are too many for a config.")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise UnreadableModel(f"{path}: not proper JSON ({str(error)[:200]}).") from error
     if not isinstance(content, dict):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from invokeai_daemon.errors import UnreadableModel
+from invokeai_daemon.models.companions import is_file
 from invokeai_daemon.models.configs import read_config
 from invokeai_daemon.models.formats.archive import ends_like_a_zip, read_directory
 from invokeai_daemon.models.formats.gguf import length_of_gguf
@@ -43,6 +44,9 @@ def proof(path: Path) -> Proof:
             return _unless_being_written(found, descriptor, size)
     except UnreadableModel as error:
         return Proof("unknown", str(error))
+    except OSError as error:
+        # A folder's files come and go while it is looked at, and a stranger's names need not be possible ones.
+        return Proof("unknown", f"{path}: {error.strerror or error}")
 
 
 def _file(path: Path, descriptor: int, size: int) -> Proof:
@@ -62,8 +66,9 @@ def _file(path: Path, descriptor: int, size: int) -> Proof:
 
 #: Where a tensor ends, in a safetensors header. The daemon does not parse what a stranger wrote: the importer will.
 _END_OF_TENSOR = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d{1,19}\s*,\s*(\d{1,19})\s*\]')
-#: Headers of real models have at most a few megabytes.
-_MAX_HEADER = 16 * 1024 * 1024
+#: Bytes of a header, or of an archive's directory, that are looked at here: the daemon has little memory, and does
+#: nothing else meanwhile. Real ones have at most a few megabytes; of a longer one, only time tells that it is complete.
+_MAX_HEADER, _MAX_DIRECTORY = 16 * 1024 * 1024, 8 * 1024 * 1024
 #: Bytes that may follow the last tensor of a GGUF file, to fill its last block.
 _MAX_PADDING = 1024 * 1024
 
@@ -74,8 +79,8 @@ def _safetensors(descriptor: int, size: int) -> Proof:
         return Proof("incomplete", f"{8 + length - size:,} bytes of its header have not come")
     if length > _MAX_HEADER:
         return Proof("unknown", f"its header has {length:,} bytes")
-    ends = _END_OF_TENSOR.findall(os.pread(descriptor, length, 8))
-    end = 8 + length + max(map(int, ends), default=0)
+    ends = _END_OF_TENSOR.finditer(os.pread(descriptor, length, 8))
+    end = 8 + length + max((int(found[1]) for found in ends), default=0)
     if end > size:
         return Proof("incomplete", f"{end - size:,} of its {end:,} bytes have not come")
     if end < size:
@@ -86,15 +91,17 @@ def _safetensors(descriptor: int, size: int) -> Proof:
 def _zip(path: Path, descriptor: int, size: int) -> Proof:
     if not ends_like_a_zip(descriptor, size):
         return Proof("incomplete", "the end of the archive has not come")
-    members = list(read_directory(descriptor, str(path)))
-    if any(member.local + member.size > size for member in members):
-        return Proof("unknown", "the archive names members beyond its end")
-    return Proof("complete", f"its end names {len(members):,} members, all within its {size:,} bytes")
+    count = 0
+    for member in read_directory(descriptor, str(path), _MAX_DIRECTORY):
+        if member.local + member.size > size:
+            return Proof("unknown", "the archive names members beyond its end")
+        count += 1
+    return Proof("complete", f"its end names {count:,} members, all within its {size:,} bytes")
 
 
 def _gguf(path: Path, descriptor: int, size: int) -> Proof:
     """Its header says where each tensor ends, and the reader of it costs no more than the header is long."""
-    end = length_of_gguf(path, descriptor, size)
+    end = length_of_gguf(path, descriptor, size, _MAX_HEADER)
     if end > size:
         return Proof("incomplete", f"at least {end - size:,} bytes have not come")
     if size - end >= _MAX_PADDING:
@@ -193,4 +200,4 @@ def _missing_shards(folder: Path, files: list[Path]) -> list[str]:
             names |= {str(name) for name in shards.values()} if isinstance(shards, dict) else set()
             if len(names) > _MAX_SHARDS:
                 raise UnreadableModel(f"{path}: it names more than {_MAX_SHARDS:,} shards; no model has as many.")
-    return sorted(name for name in names if not (folder / name).is_file())
+    return sorted(name for name in names if not is_file(folder / name))

@@ -1,4 +1,6 @@
-"""Units: which files and folders are one model each. Names and listings decide; nothing is opened.
+"""Units: which files and folders are one model each. Names and listings decide.
+
+Nothing is opened but a hub's note of its current snapshot.
 
 Called by the intake for what lies in autoimport/, and by the commands for folders that users name. InvokeAI's rule for
 folders, with one care more: a folder that holds other weights beside the parts of a model is a collection.
@@ -6,11 +8,14 @@ folders, with one care more: a folder that holds other weights beside the parts 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.companions import ENDS
+from invokeai_daemon.models.formats.opening import opened
 
 #: Ends of files that may be weights.
 WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
@@ -97,9 +102,10 @@ def entered(folder: Path, names: Collection[str]) -> Collection[str]:
 def _current_snapshot(folder: Path, names: Collection[str]) -> list[str]:
     """The snapshot that the hub's client takes, `main`; else the one that came last."""
     try:
-        with (folder.parent / "refs" / "main").open("rb") as file:
-            main = file.read(100).decode("ascii", "replace").strip()
-    except OSError:
+        # Called by the daemon's loop: a pipe of this name must not hold it.
+        with opened(folder.parent / "refs" / "main") as (descriptor, _):
+            main = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip()
+    except UnreadableModel:
         main = ""
     if main in names:
         return [main]

@@ -23,6 +23,8 @@ from invokeai_daemon.strict_toml import Document, validate
 
 #: A data URL of a cover is the largest thing in one.
 MAX_BYTES = 64 * 1024 * 1024
+#: Characters of all that the JSON beside a model may say of it; it goes into models.yaml, as a sidecar's words do.
+MAX_SAID = 64 * 1024
 #: Default settings that only InvokeAI knows what to do with: kept and exported, not used.
 INVOKEAI_SETTINGS = {
     "vae",
@@ -90,13 +92,17 @@ def read_settings(path: Path) -> list[Said]:
 
 
 def said_beside(path: Path | None) -> dict[str, Any]:
-    """The fields of an entry that the JSON beside a model tells; none when it is not there, or about other things."""
+    """The fields of an entry that the JSON beside a model tells.
+
+    None when it is not there, or about other things, or says more than `MAX_SAID`.
+    """
     if path is None:
         return {}
     try:
-        return read_settings(path)[0].fields
+        fields = read_settings(path)[0].fields
     except (ModelError, WordsError, OSError):
         return {}
+    return fields if len(json.dumps(fields)) <= MAX_SAID else {}
 
 
 def _said(item: dict[str, Any], where: str) -> Said:

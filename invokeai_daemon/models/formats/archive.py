@@ -137,10 +137,10 @@ def ends_like_a_zip(descriptor: int, size: int) -> bool:
     return os.pread(descriptor, 4, max(0, size - _END.size)) == b"PK\x05\x06"
 
 
-def read_directory(descriptor: int, where: str) -> Iterator[_Record]:
-    """The lines of the archive's directory, found from its end. Raises UnreadableModel."""
+def read_directory(descriptor: int, where: str, most: int = MAX_DIRECTORY) -> Iterator[_Record]:
+    """The lines of the archive's directory, found from its end; of at most `most` bytes. Raises UnreadableModel."""
     count, length, start = _end(descriptor, os.fstat(descriptor).st_size, where)
-    if length > MAX_DIRECTORY or count > MAX_MEMBERS:
+    if length > most or count > MAX_MEMBERS:
         raise _refused(where, f"its directory is absurd ({count:,} members, {length:,} bytes)")
     raw = os.pread(descriptor, length, start)
     at = 0

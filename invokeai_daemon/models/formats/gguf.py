@@ -15,7 +15,7 @@ from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel
 from invokeai_daemon.models.formats.base import MAX_SIDE, MAX_TENSORS, Header, TensorInfo, shown, unfit_name
-from invokeai_daemon.models.formats.gguf_values import U32, U64, CutOffHeader, HeaderReader, broken
+from invokeai_daemon.models.formats.gguf_values import MAX_HEADER, U32, U64, CutOffHeader, HeaderReader, broken
 
 MAX_KEYS = 20_000
 MAX_DIMENSIONS = 4
@@ -86,10 +86,13 @@ def read_gguf(path: Path, descriptor: int, size: int) -> Header:
     return Header(path, "gguf", size, tensors, texts)
 
 
-def length_of_gguf(path: Path, descriptor: int, size: int) -> int:
-    """Bytes that the open file must have; more than `size` when its header has not come. Raises UnreadableModel."""
+def length_of_gguf(path: Path, descriptor: int, size: int, most: int = MAX_HEADER) -> int:
+    """Bytes that the open file must have; more than `size` when its header has not come.
+
+    Raises UnreadableModel, also for a header of more than `most` bytes.
+    """
     try:
-        found = _read(path, descriptor, size)
+        found = _read(path, descriptor, size, most)
     except CutOffHeader:
         return size + 1
     return max((tensor.end for tensor in found.tensors), default=found.start)
@@ -119,8 +122,8 @@ class _Content:
     alignment: int
 
 
-def _read(path: Path, descriptor: int, size: int) -> _Content:
-    reader = HeaderReader(path, descriptor, size)
+def _read(path: Path, descriptor: int, size: int, most: int = MAX_HEADER) -> _Content:
+    reader = HeaderReader(path, descriptor, size, most)
     version = _version(path, reader)
     tensors, keys = reader.number(U64), reader.number(U64)
     if tensors > MAX_TENSORS or keys > MAX_KEYS:

@@ -39,12 +39,12 @@ def broken(path: Path, why: str) -> UnreadableModel:
 
 
 class HeaderReader:
-    """The header from its start, in pieces; never more than `MAX_HEADER` of it."""
+    """The header from its start, in pieces; never more than `most` bytes of it."""
 
     _PIECE = 256 * 1024
 
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        self.path, self.descriptor, self.size = path, descriptor, size
+    def __init__(self, path: Path, descriptor: int, size: int, most: int = MAX_HEADER) -> None:
+        self.path, self.descriptor, self.size, self.most = path, descriptor, size, most
         self._raw = b""
         #: Where `_raw` begins in the file, and how much of it is used.
         self._start = self._used = 0
@@ -67,8 +67,8 @@ class HeaderReader:
 
     def expect(self, count: int) -> None:
         """Whether so many bytes can follow. Raises UnreadableModel otherwise."""
-        if self.at + count > MAX_HEADER:
-            raise broken(self.path, f"its header would have more than {MAX_HEADER:,} bytes")
+        if self.at + count > self.most:
+            raise broken(self.path, f"its header would have more than {self.most:,} bytes")
         if self.at + count > self.size:
             raise CutOffHeader(f"{self.path}: cut off within its header, or its lengths are wrong. Copy it again.")
 

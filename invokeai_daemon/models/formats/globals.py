@@ -129,6 +129,11 @@ _REACHED |= {"socket", "runpy", "pty", "pickle", "marshal"}
 _LARGE = {"torch", "torchvision", "numpy", "scipy", "pandas", "sklearn", "joblib", "dill", "cloudpickle", "cffi"}
 _LARGE |= {"IPython", "jinja2", "yaml", "ruamel", "numba", "sympy", "fsspec", "transformers", "diffusers", "click"}
 _LARGE |= {"huggingface_hub", "accelerate", "safetensors", "PIL", "cv2", "matplotlib", "tensorflow", "keras", "psutil"}
+#: Packages that reach out of the program, or run what they are given: no training leaves a value of theirs in a file.
+_ACTING = {"requests", "aiohttp", "httpx", "httplib2", "urllib3", "websocket", "websockets", "paramiko", "boto3"}
+_ACTING |= {"fabric", "invoke", "sh", "plumbum", "pexpect", "ptyprocess", "psutil", "docker", "execnet", "pwn"}
+_ACTING |= {"jinja2", "mako", "bottle", "flask", "django", "tornado", "twisted", "werkzeug", "uvicorn", "gunicorn"}
+_ACTING |= {"numexpr", "asteval", "cffi", "nltk", "IPython", "cloudpickle", "dill"}
 #: Functions that rebuild a value from its parts.
 _REBUILDING = re.compile(r"_*(?:rebuild|reconstruct|unpickle)(?:_\w+)?|\w*_ctor|scalar|__pyx_unpickle_\w+")
 
@@ -143,7 +148,7 @@ def kind_of(module: str, name: str) -> Kind:
     parts = full.split(".")
     # A private module of Python, of whatever version; the training script itself is `__main__`.
     is_private = parts[0].startswith("_") and parts[0] != "__main__"
-    if "." in name or parts[0] in _LIBRARY or is_private or _REACHED & set(parts):
+    if "." in name or parts[0] in _LIBRARY | _ACTING or is_private or _REACHED & set(parts):
         return "code"
     if not all(part.isidentifier() for part in parts) or any(re.fullmatch(r"__\w+__", part) for part in parts[1:]):
         return "code"

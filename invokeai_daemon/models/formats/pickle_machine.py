@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from invokeai_daemon.errors import UnreadableModel, UnsafeModel
-from invokeai_daemon.models.formats.base import shown
+from invokeai_daemon.models.formats.base import MAX_NAME, shown
 from invokeai_daemon.models.formats.globals import (
     DICTIONARIES,
     DTYPES,
@@ -138,6 +138,8 @@ class Machine:
         """A name from the file. Raises UnsafeModel when only an attack needs it."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError("the name of a global is not text")
+        if len(module) + len(name) > MAX_NAME:
+            raise ValueError(f"the name of a global has {len(module) + len(name):,} characters")
         full = f"{module}.{name}"
         self.names[full] = None
         kind = kind_of(module, name)

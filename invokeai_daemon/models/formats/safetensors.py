@@ -60,13 +60,15 @@ def _header_length(path: Path, descriptor: int, size: int) -> int:
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+    """The header's content. Only UTF-8 is JSON to the format's own reader, so no other encoding is tried here."""
     for sign, most in _MOST.items():
         if (count := raw.count(sign)) > most:
             raise _broken(path, f"its header has {count:,} times {sign.decode()!r}, more than any model needs")
     try:
-        content = json.loads(raw, parse_constant=_no_constant)
+        text = raw.decode("utf-8")
+        content = json.loads(text, parse_constant=_no_constant)
         if not _has_every_key(raw, content):
-            content = json.loads(raw, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+            content = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _broken(path, f"its header is not proper JSON ({str(error)[:200]})") from error
     if not isinstance(content, dict):

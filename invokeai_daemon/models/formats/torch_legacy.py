@@ -30,16 +30,27 @@ def read_torch_legacy(path: Path, descriptor: int, size: int) -> Header:
     if first.value != MAGIC:
         raise UnreadableModel(f"{path}: a bare pickle without tensors, not a weight file.")
     version, machine = pickles.next().value, pickles.next().value
-    if version != VERSION:
-        raise UnreadableModel(f"{path}: a torch file of the unknown version {shown(str(version))}.")
+    if type(version) is not int or version != VERSION:
+        # Only a short number is shown: writing out whatever else stands there can take for ever.
+        is_short = type(version) is int and abs(version) < 2**63
+        told = shown(str(version)) if is_short else f"({type(version).__name__})"
+        raise UnreadableModel(f"{path}: a torch file of the unknown version {told}.")
     if isinstance(machine, dict) and machine.get("little_endian") is False:
         raise UnreadableModel(f"{path}: written on a big-endian machine; save it again on a little-endian one.")
     reading = pickles.next()
     keys = pickles.next().value
-    if not isinstance(keys, list) or len(keys) > MAX_STORAGES or len(set(map(str, keys))) != len(keys):
+    if not _are_keys(keys):
         raise UnreadableModel(f"{path}: the list of its storages is not as torch writes it. Get the model again.")
     places = _places(path, descriptor, size, pickles.at, [str(key) for key in keys], reading.storages)
     return header_of(path, "torch-legacy", size, reading, lambda storage: places.get(storage.key))
+
+
+def _are_keys(keys: object) -> bool:
+    """Whether these name storages: texts or short numbers, each once. Anything else is not even looked at."""
+    if not isinstance(keys, list) or len(keys) > MAX_STORAGES:
+        return False
+    are_short = all(type(key) is str or (type(key) is int and abs(key) < 2**63) for key in keys)
+    return are_short and len(set(map(str, keys))) == len(keys)
 
 
 class _Pickles:

@@ -55,7 +55,7 @@ def _archive(path: Path, descriptor: int) -> Archive:
 def _folder(path: Path, archive: Archive) -> str:
     """The folder inside the archive, "archive/". Raises UnreadableModel when it is no archive of weights."""
     folders = {name.partition("/")[0] for name in archive.members}
-    pickles_inside = [name for name in archive.members if name.endswith(".pkl")]
+    pickles_inside = [name for name in archive.members if name.lower().endswith((".pkl", ".pickle"))]
     if any(name.endswith(("/constants.pkl", ".py")) or "/code/" in name for name in archive.members):
         raise UnreadableModel(f"{path}: a TorchScript program, not a weight file.")
     if not pickles_inside:
