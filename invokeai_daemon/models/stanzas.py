@@ -18,6 +18,8 @@ from invokeai_daemon.errors import Problem
 MAX_BYTES = 32 * 1024 * 1024
 #: YAML nests by indentation; a stanza needs three levels.
 MAX_DEPTH = 20
+#: Characters that cannot nest deep enough to do harm; most stanzas have less.
+SHORT = 2000
 
 T = TypeVar("T")
 
@@ -207,6 +209,8 @@ def _decoded(raw: bytes) -> str:
 def outline(text: str) -> list[tuple[str, yaml.Node, int]]:
     """Name, value and line of every top-level key. Raises Mistake."""
     try:
+        if len(text) > SHORT:
+            _refuse_deep(text)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -218,6 +222,20 @@ def outline(text: str) -> list[tuple[str, yaml.Node, int]]:
     if not isinstance(root, yaml.MappingNode):
         raise Mistake("the file must begin with the names of models, each with keys below it.", 1)
     return [(_name(key), value, key.start_mark.line + 1) for key, value in root.value]
+
+
+def _refuse_deep(text: str) -> None:
+    """libyaml composes each level within the one above, and the process dies of too many of them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Mistake(
+                    f"nested deeper than {MAX_DEPTH} levels.", event.start_mark.line + 1 if event.start_mark else 1
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _name(node: yaml.Node) -> str:

@@ -139,3 +139,10 @@ def test_removing_leaves_comments_and_no_growing_gaps() -> None:
     sheet.add("new", {"a": 5, "b": None})
     assert sheet.text.split() == ["#", "about", "bird", "last:", "a:", "4", "new:", "a:", "5"]
     assert "\n\n\n" not in sheet.text
+
+
+@pytest.mark.parametrize("deep", ["  a: " + "[" * 200_000, "  " + "- " * 50_000 + "a", "  a: " + "{b: " * 50_000])
+def test_a_stanza_that_nests_without_end_is_left_out_and_the_others_stay(deep: str) -> None:
+    found = read(f"cat:\n  a: 1\nhole:\n{deep}\ndog:\n  a: 2\n")
+    assert {piece.name for piece in found.pieces if piece.made is not None} >= {"cat"}
+    assert found.broken is not None
