@@ -203,6 +203,18 @@ def test_nothing_is_deleted_through_a_link(make: Make, tmp_path: Path) -> None:
     assert link.is_symlink()
 
 
+def test_nothing_is_deleted_behind_a_linked_folder(make: Make, tmp_path: Path) -> None:
+    bench = make(**{"import": {"after_import": "delete"}})
+    collection = tmp_path / "collection"
+    collection.mkdir()
+    own = small.write(collection / "own.safetensors")
+    (bench.root.autoimport / "main/others").symlink_to(collection)
+    bench.scan()
+    bench.settle(QUIET)
+    assert bench.entry("own").status == "ok"
+    assert own.exists()
+
+
 def test_a_file_that_kills_the_importer_every_time_is_rejected_in_the_end(make: Make) -> None:
     ready = 'import os, sys; os.write(1, b\'{"event": "ready"}\\n\'); sys.stdin.readline(); os.abort()'
     bench = make([sys.executable, "-S", "-c", ready])

@@ -309,10 +309,15 @@ class Intake:
             self._delete_original(record)
 
     def _delete_original(self, record: Record) -> None:
-        """Only what has a converted copy in the store, and only as it was when it was converted; no links."""
+        """Only what has a converted copy in the store, and only as it was when it was converted.
+
+        No links, and nothing that lies behind a linked folder: that is another collection of the user's.
+        """
         copy, path = Path(record.entry.path), record.path
         in_store = copy.is_relative_to(self.root.models) and copy.is_dir()
-        if in_store and not path.is_symlink() and signature_of(path) == record.note.signature:
+        top = self.root.autoimport
+        is_own = path.is_relative_to(top) and path.resolve() == top.resolve() / path.relative_to(top)
+        if in_store and is_own and signature_of(path) == record.note.signature:
             path.unlink(missing_ok=True)
             events.info("model.original_deleted", path=path)
 
