@@ -31,7 +31,12 @@ def _painted(line: Line, colours: bool) -> str:
     label = line.label.ljust(LABEL_WIDTH)
     if colours and line.colour:
         label = f"\x1b[{line.colour}m{label}\x1b[0m"
-    return f"{label} {line.text}".rstrip()
+    return f"{label} {_printable(line.text)}".rstrip()
+
+
+def _printable(text: str) -> str:
+    """A text without characters that act on a terminal: the names of files may hold any."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def lines(snapshot: dict[str, Any], now: float) -> list[Line]:

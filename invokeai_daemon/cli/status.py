@@ -61,7 +61,8 @@ def _show_job(root: Root, name: str, as_json: bool) -> int:
 
 def _print(value: dict[str, Any], lines: Sequence[screen.Line], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        # A name that is no UTF-8 stays readable JSON, whatever the terminal takes.
+        print(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
     else:
         print(screen.paint(lines, _colours_wanted()))
 

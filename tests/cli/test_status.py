@@ -222,3 +222,8 @@ def test_colours_are_for_terminals_only() -> None:
     line = screen.Line("running", "idle", screen.GREEN)
     assert screen.paint([line], colours=False) == "running   idle"
     assert screen.paint([line], colours=True) == "\x1b[32mrunning  \x1b[0m idle"
+
+
+def test_names_of_files_cannot_act_on_the_terminal() -> None:
+    line = screen.Line("problem", "a\x1b[2Jb\u202e\udcff: is broken")
+    assert screen.paint([line], colours=False) == "problem   a\\x1b[2Jb\\u202e\\udcff: is broken"

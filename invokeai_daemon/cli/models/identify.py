@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from invokeai_daemon.cli.models.report import print_json, table
+from invokeai_daemon.cli.models.report import print_json, shortened, table
 from invokeai_daemon.cli.options import json_option
 from invokeai_daemon.models.identity import Verdict
 
@@ -31,7 +31,7 @@ def identify(paths: tuple[Path, ...], as_json: bool) -> int:
     else:
         for path, verdict in zip(paths, verdicts, strict=True):
             if len(paths) > 1:
-                click.echo(f"{path}:")
+                click.echo(f"{shortened(str(path), None)}:")
             _print_verdict(verdict)
     return 0 if all(verdict.state in ("ok", "unusable") for verdict in verdicts) else 1
 
