@@ -68,8 +68,8 @@ _FLUX_FAMILY = (
     _main(
         "longcat-image",
         "LongCat-Image",
-        has("single_blocks.0.linear1.*", called="the single blocks of FLUX"),
         axis("txt_in.weight", 1, 3584, called="text width"),
+        has("single_blocks.0.linear1.*", called="the single blocks of FLUX"),
         lacks("vector_in.*", called="an embedding of pooled texts"),
     ),
     _main(

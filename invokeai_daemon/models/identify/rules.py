@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from invokeai_daemon.models.identify.table import Answer, Choice, Decision, Rule, both, has
 from invokeai_daemon.models.identify.weights import Weights, shorten
 
+#: What is told of a name until it is known what was asked.
+SO = "suggests so"
 #: Metadata in which trainers and converters say what they started from, the most telling first.
 SAID = ("modelspec.architecture", "ss_base_model_version", "base_model", "architecture")
 
@@ -34,7 +36,7 @@ class Likely(Choice):
             return decision
         answers = ((word, rule(weights)) for word, rule in self.hints)
         hint = next(((word, answer.says) for word, answer in answers if answer.holds), None)
-        return Decision(hint[0], hint[1], assumed=True) if hint else decision
+        return Decision(hint[0], hint[1].replace(SO, f"suggests {hint[0]}"), assumed=True) if hint else decision
 
 
 def named(*words: str) -> Rule:
@@ -46,7 +48,7 @@ def named(*words: str) -> Rule:
         for name in (path.stem.lower(), path.parent.name.lower()):
             found = expression.search(name)
             if found:
-                return Answer(True, f'its name suggests so ("{shorten(name)}")')
+                return Answer(True, f'its name {SO} ("{shorten(name)}")')
         return Answer(False, "its name does not say")
 
     return rule

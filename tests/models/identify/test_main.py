@@ -330,6 +330,12 @@ def test_a_name_suggests_the_variant_that_no_shape_tells(name: str, what: str, v
     assert (identity.variant, identity.assumed) == (variant, ("variant",))
 
 
+def test_what_a_name_suggests_is_told_by_its_word() -> None:
+    named = Path("models/krea2_raw_bf16.safetensors")
+    identity = judge(replace(header_of(originals.krea_2()), path=named)).identity
+    assert 'its name suggests krea2_base ("krea2_raw_bf16")' in identity.evidence
+
+
 def test_wan_2_1_has_the_layers_of_2_2_and_none_of_its_variants() -> None:
     named = Path("models/wan2.1_t2v_14B_fp16.safetensors")
     identity = judge(replace(header_of(originals.wan()), path=named)).identity
