@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from invokeai_daemon.errors import ModelError, ModelMissing, Problem
+from invokeai_daemon.errors import ModelError, ModelMissing, Problem, UnreadableModel
 from invokeai_daemon.files import locked, write_atomically
 from invokeai_daemon.models.entries.change import VERDICTS, Change
 from invokeai_daemon.models.entries.contents import Contents, absolute, is_in_place, origin
@@ -23,7 +23,8 @@ from invokeai_daemon.models.entries.memory import Memory
 from invokeai_daemon.models.entries.presence import Presence
 from invokeai_daemon.models.entries.sheet import Sheet
 from invokeai_daemon.models.entries.stanza import KEYS, is_older, read_entry, seen
-from invokeai_daemon.models.stanzas import Document, Reader
+from invokeai_daemon.models.formats.opening import opened
+from invokeai_daemon.models.stanzas import MAX_BYTES, Document, Reader
 from invokeai_daemon.root import Root
 from invokeai_daemon.strict_toml import nearest
 
@@ -221,9 +222,19 @@ class Registry:
         if signature is None:
             self._seen, self._contents, self._problems, self._listed = None, Contents(), (), None
         elif signature != self._seen:
-            document = self._reader.read(self.file.read_bytes())
+            document = self._document()
             self._seen = signature
             self._take(document)
+
+    def _document(self) -> Document[Entry]:
+        """What stands in the file. A pipe or a device of its name would hold the daemon for ever: it is not read."""
+        try:
+            with opened(self.file) as (descriptor, size):
+                # One byte more than is read at most: the reader says then that it is too long.
+                raw = os.pread(descriptor, min(size, MAX_BYTES + 1), 0)
+        except UnreadableModel as error:
+            return Document("", (), Problem(str(error)))
+        return self._reader.read(raw)
 
     def _signature(self) -> tuple[int, int, int] | None:
         """What tells one state of the file from another; None when it is not there."""
@@ -250,7 +261,7 @@ class Registry:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.file.with_name(f".{self.file.name}.lock")):
             read = self._signature()
-            document = self._reader.read(self.file.read_bytes() if read else _HEADING.encode())
+            document = self._document() if read else self._reader.read(_HEADING.encode())
             if document.broken:
                 raise ModelError(
                     f"{self.file}: {document.broken} Correct the file; nothing was changed "

@@ -199,7 +199,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def _decoded(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise Mistake(f"the file has {len(raw):,} bytes; at most {MAX_BYTES:,} are read.", 1)
+        raise Mistake(f"the file has more than {MAX_BYTES:,} bytes, which are read at most.", 1)
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

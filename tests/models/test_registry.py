@@ -554,3 +554,14 @@ def test_no_default_model_is_made_up(root: Root) -> None:
     Registry(root).add(entry(root, base="sdxl"))
     with pytest.raises(ModelMissing, match="No sd-1 model is registered yet"):
         Registry(root).default_main()
+
+
+def test_a_pipe_in_the_place_of_the_file_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    root.make()
+    os.mkfifo(root.registry_file)
+    registry = Registry(root)
+    assert registry.models() == []
+    assert "not a regular file" in registry.problems[0].message
+    with pytest.raises(ModelError, match="nothing was changed"):
+        registry.remove_many([])
