@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.seamless import seamless
 
 #: Latents of one decoding: 4 pictures of 64 × 64 on a CPU, beyond which its caches overflow and the first one waits.
 CPU_LATENTS = 4 * 8 * 8
@@ -64,7 +65,7 @@ def _decoded(lanes: Sequence[Lane]) -> Tensor:
     """[lanes, 3, height, width], −1 … 1 and a little beyond."""
     pipeline = lanes[0].pipeline
     latents = _unscaled(torch.cat([lane.latents for lane in lanes]), pipeline.vae.config)
-    with pipeline.share.computing():
+    with pipeline.share.computing(), seamless(pipeline.vae, lanes[0].image.seamless):
         return pipeline.vae.decode(latents.to(pipeline.vae.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
 
 

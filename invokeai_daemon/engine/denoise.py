@@ -14,6 +14,7 @@ from torch import Tensor
 from invokeai_daemon.engine.conditioning import joined
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.seamless import seamless
 
 #: Latents of one forward on a CPU: 8 images of 512 × 512 with guidance. More lanes would make all wait for nothing.
 CPU_LATENTS = 16 * 64 * 64
@@ -44,7 +45,7 @@ def predict(lanes: Sequence[Lane]) -> list[Tensor]:
     latents = torch.cat([lane.model_input() for lane in lanes]).to(pipeline.dtype)
     conditioning = joined([lane.conditioning for lane in lanes])
     timesteps = torch.cat([lane.timestep.float().expand(lane.rows) for lane in lanes]).to(pipeline.device)
-    with pipeline.share.computing():
+    with pipeline.share.computing(), seamless(pipeline.denoiser.model, lanes[0].image.seamless):
         prediction = pipeline.denoiser(latents, timesteps, conditioning)
     return list(torch.split(prediction.float(), [lane.rows for lane in lanes]))
 

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.guidance import guided
+from invokeai_daemon.engine.hooks import Hook, hooks_of
+from invokeai_daemon.engine.noise import first_noise
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Encoded
-from invokeai_daemon.engine.schedulers import step_arguments
+from invokeai_daemon.engine.schedulers import expected_end, noised, part_of_run, step_arguments
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 
@@ -30,15 +33,21 @@ class Lane:
     latents: Tensor
     #: diffusers' scheduler, this lane's own: it remembers the steps done.
     scheduler: Any
+    #: The part of the scheduler's timesteps that this lane makes, one for each evaluation of the denoiser.
+    timesteps: Tensor
     #: What `scheduler.step` takes besides tensors, such as the generator that drew the first noise and draws on.
     step_arguments: dict[str, Any]
     #: What the denoiser is told, of the negative prompt, unless guidance is off, then of the prompt: 1 or 2 rows.
     conditioning: Conditioning
+    #: What is done to the latents after each step.
+    hooks: tuple[Hook, ...] = ()
     #: True for an image that must share no forward with others.
     alone: bool = False
     warnings: list[str] = field(default_factory=list)
     #: Evaluations of the denoiser that are done.
     index: int = 0
+    #: What the latents are expected to become, after a step of which a picture is wanted.
+    expected: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -47,21 +56,21 @@ class Lane:
 
     @property
     def is_done(self) -> bool:
-        return self.index >= len(self.scheduler.timesteps)
+        return self.index >= len(self.timesteps)
 
     @property
     def timestep(self) -> Tensor:
-        return self.scheduler.timesteps[self.index]  # type: ignore[no-any-return]
+        return self.timesteps[self.index]
 
     @property
     def step(self) -> int:
         """Steps that are done, 0 … image.steps; second-order schedulers evaluate it twice for one."""
-        return self.index * self.image.steps // len(self.scheduler.timesteps)
+        return self.index * self.image.steps // len(self.timesteps)
 
     @property
     def group(self) -> tuple[object, ...]:
         """Lanes with equal groups can share a forward."""
-        return self.pipeline, tuple(self.latents.shape), self if self.alone else None
+        return self.pipeline, tuple(self.latents.shape), self.image.seamless, self if self.alone else None
 
     def model_input(self) -> Tensor:
         """The latents as the denoiser takes them, [rows, channels, h, w]."""
@@ -70,12 +79,19 @@ class Lane:
 
     def advance(self, prediction: Tensor) -> None:
         """One step, from what the denoiser says about this lane's rows, [rows, channels, h, w] in float32."""
-        if self.rows > 1:
-            negative, positive = prediction.chunk(2)
-            prediction = negative + self.image.cfg_scale * (positive - negative)
+        prediction = guided(prediction, self.image.cfg_scale, self.image.cfg_rescale_multiplier)
+        self.expected = self._expected_end(prediction)
         stepped = self.scheduler.step(prediction, self.timestep, self.latents, **self.step_arguments, return_dict=False)
         self.latents = stepped[0]
+        for hook in self.hooks:
+            self.latents = hook(self.latents, self.index, len(self.timesteps))
         self.index += 1
+
+    def _expected_end(self, prediction: Tensor) -> Tensor | None:
+        every, is_last = self.image.save_intermediates, self.index == len(self.timesteps) - 1
+        if not every or (self.index % every and not is_last):
+            return None
+        return expected_end(self.scheduler, prediction, self.timestep, self.latents)
 
 
 def texts_of(image: Image) -> list[str]:
@@ -92,16 +108,18 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
             "of pictures and cannot make a picture from text alone. Choose another model."
         )
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
-    generator = torch.Generator("cpu").manual_seed(image.seed)
-    noise = torch.randn(pipeline.latent_shape(image.width, image.height), generator=generator)
+    timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end)
+    noise, generator = first_noise(image, pipeline.latent_shape(image.width, image.height))
     texts = texts_of(image)
     return Lane(
         image=image,
         pipeline=pipeline,
-        latents=noise.to(pipeline.device) * scheduler.init_noise_sigma,
+        latents=noised(scheduler, noise.to(pipeline.device), timesteps),
         scheduler=scheduler,
+        timesteps=timesteps,
         step_arguments=step_arguments(scheduler, generator),
         conditioning=pipeline.tell(image, [encoded[text] for text in texts]),
+        hooks=hooks_of(image, generator),
         alone=alone,
         warnings=[_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut],
     )

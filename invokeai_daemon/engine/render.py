@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -50,10 +50,17 @@ class Rendering:
     #: Monotonic seconds.
     started: float = field(default_factory=time.monotonic)
     picture: Picture | None = None
+    #: For a picture of a step, the number of that step from 0.
+    step: int | None = None
 
     @property
     def is_cancelled(self) -> bool:
         return self.work.ticket.is_cancelled
+
+    def of_step(self) -> Rendering:
+        """What shows the step that was just made. Its lane goes no further, and has the same list of warnings."""
+        assert self.lane.expected is not None
+        return Rendering(self.work, replace(self.lane, latents=self.lane.expected), step=self.lane.index - 1)
 
 
 class Renderer:
@@ -193,7 +200,10 @@ class Renderer:
             if one.lane in failed:
                 self.running.remove(one)
                 self._fail(one.work, failed[one.lane])
-            elif one.lane.is_done:
+                continue
+            if one.lane.expected is not None:
+                self._decoding.put(one.of_step())
+            if one.lane.is_done:
                 self.running.remove(one)
                 self._decoding.put(one)
         self._tell_step(together[0])
@@ -228,7 +238,7 @@ class Renderer:
             pictures = decode([one.lane for one in wanted]) if wanted else []
         except Exception as error:  # noqa: BLE001  the boundary of these images
             if len(wanted) == 1:
-                self._fail(wanted[0].work, error)
+                self._fail_to_show(wanted[0], error)
             else:
                 for one in wanted:
                     self._decode([one])
@@ -240,9 +250,19 @@ class Renderer:
     def _publish(self, done: list[Rendering]) -> None:
         for one in done:
             try:
-                self._publish_one(one, one.work.ticket.plan, one.work.image)
+                if one.step is None:
+                    self._publish_one(one, one.work.ticket.plan, one.work.image)
+                else:
+                    self._publish_step(one, one.step)
             except Exception as error:  # noqa: BLE001  the boundary of one image
-                self._fail(one.work, error)
+                self._fail_to_show(one, error)
+
+    def _publish_step(self, one: Rendering, step: int) -> None:
+        assert one.picture is not None
+        png = encode(one.picture.pixels, {}, self.settings.output.png_compression)
+        with self._appearing:
+            if not one.is_cancelled:
+                Results(one.work.ticket.folder).publish_step(one.work.ticket.plan, one.work.image, step, png)
 
     def _publish_one(self, one: Rendering, plan: Plan, image: Image) -> None:
         assert one.picture is not None
@@ -263,6 +283,13 @@ class Renderer:
                     "warnings": one.picture.warnings,
                 }
             )
+
+    def _fail_to_show(self, one: Rendering, error: Exception) -> None:
+        """A picture that fails is its image's failure; one of a step only a warning."""
+        if one.step is None:
+            self._fail(one.work, error)
+        else:
+            one.lane.warnings.append(f"there is no picture of step {one.step}: {_explained(error)[0]}")
 
     def _fail(self, work: Work, error: Exception) -> None:
         """One image failed; the others go on. From the denoising thread a poisoned device is raised, else kept."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import diffusers
 import torch
+from torch import Tensor
 
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import BY_NAME
@@ -48,3 +50,49 @@ def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]
     values: dict[str, Any] = {"generator": generator, "eta": 0.0}
     taken = inspect.signature(scheduler.step).parameters
     return {name: value for name, value in values.items() if name in taken}
+
+
+def part_of_run(scheduler: Any, start: float, end: float) -> Tensor:
+    """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. Raises RenderError."""
+    whole: Tensor = scheduler.timesteps
+    if (start, end) == (0, 1):
+        return whole
+    trained = scheduler.config.num_train_timesteps
+    # Second-order schedulers evaluate twice for one step; only whole steps are left out.
+    steps = whole[:: scheduler.order]
+    first = int((steps >= round(trained * (1 - start))).sum()) if start else 0
+    count = int((steps[first:] >= round(trained * (1 - end))).sum())
+    if not count:
+        raise RenderError(
+            f"none of the {len(steps)} steps lies between denoising_start {start:g} and denoising_end {end:g}. "
+            "Ask for more steps, or for a larger part of the run."
+        )
+    if first and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first * scheduler.order)
+    part = slice(first * scheduler.order, (first + count) * scheduler.order)
+    return whole[part]
+
+
+def noised(scheduler: Any, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Noise as the scheduler wants it at the first of these timesteps."""
+    is_at_start = bool(timesteps[0] == scheduler.timesteps[0])
+    latents: Tensor = (
+        noise * scheduler.init_noise_sigma
+        if is_at_start
+        else scheduler.add_noise(torch.zeros_like(noise), noise, timesteps[:1])
+    )
+    return latents
+
+
+def expected_end(scheduler: Any, prediction: Tensor, timestep: Tensor, latents: Tensor) -> Tensor:
+    """What latents are expected to become, from what is predicted of them: the picture without its noise."""
+    predicts = scheduler.config.prediction_type
+    # Scaled, the latents of every scheduler are those that the model was trained with: √ᾱ of picture, the rest noise.
+    scaled: Tensor = scheduler.scale_model_input(latents, timestep)
+    kept = float(scheduler.alphas_cumprod[min(int(timestep.round()), len(scheduler.alphas_cumprod) - 1)])
+    picture, noise = math.sqrt(kept), math.sqrt(1 - kept)
+    if predicts == "v_prediction":
+        return picture * scaled - noise * prediction
+    if predicts == "sample":
+        return prediction
+    return (scaled - noise * prediction) / picture

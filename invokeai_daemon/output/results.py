@@ -22,6 +22,8 @@ from invokeai_daemon.output.metadata import versions
 
 JOB_FILE = "job.toml"
 RESULT_FILE = "result.json"
+#: The folder with a folder of step pictures for each image that asks for them.
+INTERMEDIATES = "intermediates"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Results:
     def begin(self, plan: Plan) -> None:
         """Make the folder and put the resolved job into it, unless it is there: what was planned stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers([self.folder])
+        remove_leftovers([self.folder, *(self.folder / INTERMEDIATES).glob("*")])
         if not self.job_file.exists():
             publish(self.job_file, to_toml(plan).encode(), sync=False)
 
@@ -76,6 +78,13 @@ class Results:
         name = self.name(plan, image)
         publish(self.folder / name, png, sync=False)
         return name
+
+    def publish_step(self, plan: Plan, image: Image, step: int, png: bytes) -> Path:
+        """Make the picture of a step appear, complete; one that is there already stays."""
+        path = self.folder / INTERMEDIATES / Path(self.name(plan, image)).stem / f"{step:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        publish(path, png, sync=False)
+        return path
 
     def finish(self, plan: Plan, outcomes: Iterable[Outcome], extra_versions: Mapping[str, str] | None = None) -> None:
         """Write result.json and make all of the folder durable.

@@ -258,6 +258,40 @@ def test_a_job_can_be_ordered_again_after_it_was_cancelled(
     assert told(events, "published") == [("cat", 1)]
 
 
+def test_pictures_of_steps_appear_beside_the_picture(
+    renderer: Renderer, order: Callable[..., Ticket], events: Events
+) -> None:
+    ticket = order("cat", image(1, seed=7, steps=5, save_intermediates=2), image(2, steps=5))
+    run(renderer)
+    assert sorted(told(events, "published")) == [("cat", 1), ("cat", 2)]
+    steps = ticket.folder / "intermediates"
+    assert [str(path.relative_to(steps)) for path in sorted(steps.rglob("*.png"))] == [
+        f"0001.7/{step:04}.png" for step in (0, 2, 4)
+    ]
+    first, _, last = (pixels_of(path).astype(int) for path in sorted(steps.rglob("*.png")))
+    away, near = (np.abs(step - pixels_of(ticket.folder / "0001.7.png")).mean() for step in (first, last))
+    assert near < away / 2
+    assert Results(ticket.folder).published(ticket.plan) == {1, 2}
+
+
+def test_a_step_that_cannot_be_shown_is_a_warning(
+    renderer: Renderer, order: Callable[..., Ticket], events: Events
+) -> None:
+    ticket = order("cat", image(1, steps=3, save_intermediates=3))
+    (ticket.folder / "intermediates").write_text("a file is in the way")
+    run(renderer)
+    [published] = [event for event in events if event["event"] == "published"]
+    assert published["warnings"][0].startswith("there is no picture of step 0: The picture could not be written: ")
+
+
+def test_tiles_and_other_pictures_share_no_forward(
+    renderer: Renderer, order: Callable[..., Ticket], shared: list[int]
+) -> None:
+    order("mixed", image(1), image(2, seamless_x=True), image(3), image(4, seamless_x=True))
+    run(renderer)
+    assert shared == [2] * 8
+
+
 def test_a_decoding_that_fails_fails_its_image_alone(
     renderer: Renderer, order: Callable[..., Ticket], events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
