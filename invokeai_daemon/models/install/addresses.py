@@ -25,7 +25,9 @@ def refusal(text: str, allow_private: bool) -> str:
     address = _plain(ipaddress.ip_address(text.partition("%")[0]))
     if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
         return f"{text} is an address that is never asked for models."
-    if address.is_global or allow_private:
+    # Reserved are also the IPv6 addresses that once stood for IPv4 ones, as ::127.0.0.1; Python calls them global.
+    is_public = address.is_global and not address.is_reserved and not getattr(address, "is_site_local", False)
+    if is_public or allow_private:
         return ""
     return f"{text} is an address of this machine or its network. If that is meant, set [install] allow_private = true."
 

@@ -39,7 +39,7 @@ def test_addresses_of_machines_own_secrets_are_never_asked(address: str) -> None
         assert "never asked" in refusal(address, allow_private)
 
 
-@pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"])
+@pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1", "fec0::1"])
 def test_an_address_in_disguise_is_what_it_stands_for(address: str) -> None:
     assert refusal(address, allow_private=False)
 
