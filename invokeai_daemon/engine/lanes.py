@@ -6,7 +6,9 @@ initial image, a mask, control images) is state of the lane; the loop stays one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -100,8 +102,25 @@ def texts_of(image: Image) -> list[str]:
     return [image.prompt] if image.cfg_scale == 1 else [image.negative_prompt, image.prompt]
 
 
+def encode_texts(pipeline: Pipeline, images: Sequence[Image]) -> dict[int, dict[str, Encoded]]:
+    """All texts of some images, by their clip skip; equal ones are encoded once, and many together."""
+    return {
+        skipped: pipeline.prompts.encode((text for image in several for text in texts_of(image)), skipped)
+        for skipped, several in groupby(sorted(images, key=_clip_skip), _clip_skip)
+    }
+
+
+def _clip_skip(image: Image) -> int:
+    return image.clip_skip
+
+
 def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], alone: bool = False) -> Lane:
     """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
+    if image.clip_skip > pipeline.prompts.spare_layers:
+        raise RenderError(
+            f"clip_skip {image.clip_skip} leaves nothing of the text encoder. "
+            f'Model "{pipeline.model.name}" can do without {pipeline.prompts.spare_layers} of its last layers.'
+        )
     if pipeline.denoiser.in_channels != pipeline.latent_channels:
         raise RenderError(
             f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels: it fills masked parts '
@@ -111,6 +130,7 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
     timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end)
     noise, generator = first_noise(image, pipeline.latent_shape(image.width, image.height))
     texts = texts_of(image)
+    cuts = [_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut]
     return Lane(
         image=image,
         pipeline=pipeline,
@@ -121,7 +141,7 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
         conditioning=pipeline.tell(image, [encoded[text] for text in texts]),
         hooks=hooks_of(image, generator),
         alone=alone,
-        warnings=[_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut],
+        warnings=[*cuts, *pipeline.schedulers.warnings(scheduler)],
     )
 
 

@@ -19,6 +19,13 @@ from torch import Tensor
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import BY_NAME
 
+#: The word of a scheduler's config for a model that was trained until nothing but noise was left.
+ZERO_SNR = "rescale_betas_zero_snr"
+NOT_FROM_PURE_NOISE = (
+    "the model begins with pure noise, which this scheduler cannot, so very dark and very bright pictures may turn out "
+    "greyer; euler, ddim and dpmpp_2m can"
+)
+
 
 class Schedulers:
     """The schedulers of one model, built from its own scheduler config."""
@@ -31,6 +38,11 @@ class Schedulers:
     def new(self, name: str, steps: int) -> Any:
         """A scheduler ready for a run of so many steps, shared with nobody. Raises RenderError."""
         return copy.deepcopy(self._ready(name, steps))
+
+    def warnings(self, scheduler: Any) -> list[str]:
+        """What is worth knowing about a scheduler of these."""
+        cannot = self.config.get(ZERO_SNR) and ZERO_SNR not in inspect.signature(type(scheduler)).parameters
+        return [NOT_FROM_PURE_NOISE] if cannot else []
 
     def _build(self, name: str, steps: int) -> Any:
         known = BY_NAME.get(name)

@@ -1,16 +1,20 @@
 """Steady layers: on a CPU, an image's bits do not depend on how many others share its forward.
 
 torch picks another kernel, with another order of summation, for one row than for several, and for few rows of a matrix
-than for many. The differences are in the last bits, but they grow over the steps and flip pixels, so a job that shared
-its forwards would not give identical pixels when it is rendered again alone. Each layer here sees to it that the same
-kernel runs for every number of rows. Called when a model is loaded; a test compares the bits.
+than for many, and divides what there is among threads wherever a row may be. The differences are in the last bits, but
+they grow over the steps and flip pixels, so a job that shared its forwards would not give identical pixels when it is
+rendered again alone. Each layer here sees to it that the same kernel runs for every number of rows. Called when a model
+is loaded; a test compares the bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from transformers.activations import QuickGELUActivation
 
 #: Matrix products of vectors (the timestep's path) are filled up to a multiple of this many rows.
 ROW_MULTIPLE = 16
@@ -42,7 +46,33 @@ class SteadyConv2d(nn.Conv2d):
         return super().forward(input)
 
 
-STEADY: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: SteadyLinear, nn.Conv2d: SteadyConv2d}
+class SteadySiLU(nn.SiLU):
+    """A SiLU that divides every row among the threads in the same way."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _row_by_row(super().forward, input)
+
+
+class SteadyQuickGELU(QuickGELUActivation):  # type: ignore[misc]
+    """A QuickGELU that divides every row among the threads in the same way."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _row_by_row(super().forward, input)
+
+
+def _row_by_row(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    # What is left over at the end of a thread's share is computed one by one, with another exponential.
+    if torch.get_num_threads() == 1:
+        return function(input)
+    return torch.cat([function(row) for row in torch.split(input, 1)])
+
+
+STEADY: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: SteadyLinear,
+    nn.Conv2d: SteadyConv2d,
+    nn.SiLU: SteadySiLU,
+    QuickGELUActivation: SteadyQuickGELU,
+}
 
 
 def make_steady(model: nn.Module) -> None:

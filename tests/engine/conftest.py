@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import diffusers
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.job.plan import Image, ModelRef
-from tests.engine.build import build_model
+from invokeai_daemon.job.schedulers import BY_NAME
+from tests.engine.build import build_model, image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,11 +41,32 @@ def pipeline(model: ModelRef) -> Pipeline:
 @pytest.fixture(scope="session")
 def plain(model: ModelRef) -> Any:
     """diffusers' own pipeline over the same weights."""
-    loaded = StableDiffusionPipeline.from_pretrained(model.path, safety_checker=None, local_files_only=True)
+    return load_plainly(model)
+
+
+def load_plainly(model: ModelRef) -> Any:
+    """diffusers' own pipeline of the folder of a model."""
+    loaded = DiffusionPipeline.from_pretrained(model.path, local_files_only=True)
     loaded.set_progress_bar_config(disable=True)
     # A scheduler passes on the options it was made with, so each must be made from the model's own.
     loaded.own_scheduler = loaded.scheduler
     return loaded
+
+
+def render_plainly(plain: Any, wanted: Image, **words: Any) -> Pixels:
+    """The picture of an image as diffusers' own pipeline makes it."""
+    known = BY_NAME[wanted.scheduler]
+    assert known.class_name is not None
+    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.own_scheduler.config, **known.options)
+    common = {
+        "negative_prompt": wanted.negative_prompt,
+        "width": wanted.width,
+        "height": wanted.height,
+        "num_inference_steps": wanted.steps,
+        "guidance_scale": wanted.cfg_scale,
+        "generator": torch.Generator("cpu").manual_seed(wanted.seed),
+    }
+    return np.asarray(plain(wanted.prompt, **{**common, **words}).images[0])
 
 
 def start_lanes(pipeline: Pipeline, images: Sequence[Image]) -> list[Lane]:
@@ -62,3 +85,25 @@ def render(pipeline: Pipeline, images: Sequence[Image]) -> list[Pixels]:
 def difference(one: Pixels, other: Pixels) -> int:
     """The largest difference of two values, 0 … 255."""
     return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+VARIED = [
+    image(1, steps=4),
+    image(2, steps=7, scheduler="dpmpp_2m_k", prompt="a green square", negative_prompt="red"),
+    image(3, steps=3, scheduler="euler_a", cfg_scale=1.0),
+    image(4, steps=5, scheduler="heun", cfg_scale=3.0, prompt="a yellow star"),
+    image(5, steps=6, scheduler="lms_k", prompt=""),
+    image(6, steps=2, scheduler="dpmpp_2m_sde", prompt="a black cross", seed=2**32 - 1),
+]
+
+
+def render_staggered(pipeline: Pipeline) -> tuple[list[Pixels], list[int]]:
+    """The varied images, a new one joining before every step; and how many shared each forward."""
+    waiting, going, shared = start_lanes(pipeline, VARIED), [], []
+    lanes = list(waiting)
+    while waiting or going:
+        going += [waiting.pop(0)] if waiting else []
+        denoise_step(going)
+        shared.append(len(going))
+        going = [lane for lane in going if not lane.is_done]
+    return [picture.pixels for picture in decode(lanes)], shared

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from tests.engine.build import image, new_unet
-from tests.engine.conftest import Pixels, difference, render, start_lanes
+from tests.engine.conftest import VARIED, difference, render, render_staggered, start_lanes
 
 
 @pytest.fixture
@@ -39,28 +38,6 @@ def test_guidance_of_one_takes_one_row(pipeline: Pipeline, forwards: list[int]) 
 def test_guidance_of_one_is_the_prompt_alone(pipeline: Pipeline) -> None:
     alone, ignoring = render(pipeline, [image(cfg_scale=1.0), image(cfg_scale=1.0, negative_prompt="blue")])
     assert np.array_equal(alone, ignoring)
-
-
-VARIED = [
-    image(1, steps=4),
-    image(2, steps=7, scheduler="dpmpp_2m_k", prompt="a green square", negative_prompt="red"),
-    image(3, steps=3, scheduler="euler_a", cfg_scale=1.0),
-    image(4, steps=5, scheduler="heun", cfg_scale=3.0, prompt="a yellow star"),
-    image(5, steps=6, scheduler="lms_k", prompt=""),
-    image(6, steps=2, scheduler="dpmpp_2m_sde", prompt="a black cross", seed=2**32 - 1),
-]
-
-
-def render_staggered(pipeline: Pipeline) -> tuple[list[Pixels], list[int]]:
-    """The varied images, a new one joining before every step; and how many shared each forward."""
-    waiting, going, shared = start_lanes(pipeline, VARIED), [], []
-    lanes = list(waiting)
-    while waiting or going:
-        going += [waiting.pop(0)] if waiting else []
-        denoise_step(going)
-        shared.append(len(going))
-        going = [lane for lane in going if not lane.is_done]
-    return [picture.pixels for picture in decode(lanes)], shared
 
 
 def test_lanes_that_join_and_leave_give_the_bits_they_give_alone(pipeline: Pipeline) -> None:

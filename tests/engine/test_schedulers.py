@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import diffusers
-import numpy as np
 import pytest
 import torch
 
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
-from invokeai_daemon.job.schedulers import BY_NAME, RENDERABLE
+from invokeai_daemon.job.schedulers import RENDERABLE
 from tests.engine.build import image
-from tests.engine.conftest import Pixels, difference, render
+from tests.engine.conftest import Pixels, difference, render, render_plainly
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +27,6 @@ def images() -> dict[str, Image]:
 def ours(pipeline: Pipeline, images: dict[str, Image]) -> dict[str, Pixels]:
     """The pictures of all schedulers, made together: 20 forwards, then 19 for those of second order."""
     return dict(zip(images, render(pipeline, list(images.values())), strict=True))
-
-
-def render_plainly(plain: Any, wanted: Image) -> Pixels:
-    known = BY_NAME[wanted.scheduler]
-    assert known.class_name is not None
-    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.own_scheduler.config, **known.options)
-    picture = plain(
-        wanted.prompt,
-        negative_prompt=wanted.negative_prompt,
-        width=wanted.width,
-        height=wanted.height,
-        num_inference_steps=wanted.steps,
-        guidance_scale=wanted.cfg_scale,
-        generator=torch.Generator("cpu").manual_seed(wanted.seed),
-    ).images[0]
-    return np.asarray(picture)
 
 
 @pytest.mark.parametrize("name", RENDERABLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from transformers.activations import QuickGELUActivation
 
 from invokeai_daemon.engine.steady import make_steady
 
@@ -18,10 +19,13 @@ LAYERS = [
     (nn.Conv2d(640, 320, 1), (640, 16, 16)),
     (nn.Conv2d(1280, 1280, 3, padding=1), (1280, 4, 4)),
     (nn.Conv2d(4, 4, 1), (4, 64, 64)),
+    (nn.SiLU(), (640, 32, 32)),
+    (nn.SiLU(), (320, 33, 27)),
+    (QuickGELUActivation(), (77, 3072)),
 ]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
 def test_a_row_has_the_same_bits_however_many_rows_there_are(
     layer: nn.Module, shape: tuple[int, ...], threads: int
