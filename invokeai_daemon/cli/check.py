@@ -12,6 +12,8 @@ from invokeai_daemon.daemon.planning import Planner
 from invokeai_daemon.errors import ModelMissing
 from invokeai_daemon.job.parse import parse_defaults
 from invokeai_daemon.job.plan import Plan
+from invokeai_daemon.job.prompt.printing import shown
+from invokeai_daemon.job.prompt.understand import understood
 from invokeai_daemon.job.schema import Job
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
@@ -53,6 +55,7 @@ def forecast(job: Job, job_id: str, planner: Planner) -> list[str]:
     return [
         f"{job.source.where} is valid. {described(plan)}",
         "The seed is drawn when it starts." if drawn else seeds(plan),
+        *prompts(plan),
     ]
 
 
@@ -64,6 +67,19 @@ def described(plan: Plan) -> str:
     return (
         f"It would make {count} of {size} with {plan.model.name}: {image.steps} steps of {image.scheduler}, {guidance}."
     )
+
+
+def prompts(plan: Plan) -> list[str]:
+    """How the prompts are understood, where they are more than words."""
+    image = plan.images[0]
+    seen = understood(image)
+    said = {"prompt": image.prompt, "negative_prompt": image.negative_prompt}
+    lines = [
+        f"{key}: {shown(tree)}"
+        for key, tree in (("prompt", seen.positive), ("negative_prompt", seen.negative))
+        if tree.plain_text != said[key]
+    ]
+    return [*lines, *(f"Note: {warning}." for warning in seen.warnings)]
 
 
 def seeds(plan: Plan) -> str:

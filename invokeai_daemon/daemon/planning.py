@@ -13,7 +13,8 @@ from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.plan import ModelRef, Plan
-from invokeai_daemon.job.plan_job import from_resolved, model_name, resolve
+from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
+from invokeai_daemon.job.prompt.understand import understand
 from invokeai_daemon.job.schema import MAX_SEED, Job
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.output.results import Results
@@ -49,6 +50,8 @@ class Planner:
 
     def plan(self, job: Job, job_id: str, seed: Callable[[], int] = draw_seed) -> Plan:
         """The plan of a job."""
+        # First, since no model that arrives later mends a prompt.
+        self._check_prompts(job)
         entry = self.model(job)
         return resolve(
             job,
@@ -61,6 +64,13 @@ class Planner:
             file_name=self._settings.output.file_name,
             limits=self._settings.limits,
         )
+
+    def _check_prompts(self, job: Job) -> None:
+        asked = {**COMMON_DEFAULTS, **self._defaults, **job.model_dump(exclude_none=True)}
+        problems = understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"]).problems
+        if problems:
+            lines = job.source.lines
+            raise JobError(job.source.where, [replace(each, line=lines.get(each.key)) for each in problems])
 
     def results(self, job_id: str) -> Results:
         return Results(self._root.outputs / job_id)

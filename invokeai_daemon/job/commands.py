@@ -14,6 +14,10 @@ from typing import Any
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.parse import job_of
 from invokeai_daemon.job.plan import USUAL
+from invokeai_daemon.job.prompt.legacy import blend_of, split_negative, weighted_parts
+from invokeai_daemon.job.prompt.printing import invokeai_text
+from invokeai_daemon.job.prompt.tree import Remarks
+from invokeai_daemon.job.prompt.understand import as_invokeai
 from invokeai_daemon.job.schedulers import SAMPLERS_23
 from invokeai_daemon.strict_toml import Document, dump_toml, nearest, show
 
@@ -72,8 +76,9 @@ SWITCHES = (
     Switch(("--clip_skip",), "clip_skip", int),
     Switch(("--denoising_start",), "denoising_start", float),
     Switch(("--denoising_end",), "denoising_end", float),
+    Switch(("-t", "--log_tokenization"), "log_tokenization"),
+    Switch(("-x", "--skip_normalize"), "skip_normalize"),
     # These do not change the picture.
-    Switch(("-t", "--log_tokenization")),
     Switch(("-i", "--individual")),
     Switch(("--no-grid",)),
     Switch(("--use_mps_noise",)),
@@ -83,7 +88,6 @@ SWITCHES = (
     Switch(("--fnformat",), kind=str, what="file names of one line"),
     Switch(("-o", "--outdir"), kind=str, what="other folders than outputs/"),
     Switch(("-g", "--grid"), what="grids"),
-    Switch(("-x", "--skip_normalize"), what="sub-prompt weights"),
     Switch(("--hires_fix",), what="the high resolution fix"),
     Switch(("-I", "--init_img"), kind=str, what="init images"),
     Switch(("-tm", "--text_mask"), kind=str, what="masks", values=2),
@@ -126,7 +130,6 @@ _SWITCHES_START = re.compile(r"\s(--?[a-zA-Z].*)", re.DOTALL)
 _QUOTED_PROMPT = re.compile(r'"((?:[^"\\]|\\.)*+)"(?:\s+([-#].*)|\s*)$', re.DOTALL)
 _MODEL_TRAILER = re.compile(r"(?:^|\s)#\s*model_id=(.+?)\s*$")
 _DREAM = re.compile(r"!dream\s+")
-_NEGATIVE = re.compile(r"\[([^\]]*)\]")
 
 
 def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -148,6 +151,7 @@ def parse_command(line: str) -> tuple[dict[str, Any], list[Problem]]:
         reading.job["prompt"], negative = split_negative(reading.job["prompt"])
         if negative is not None:
             reading.job["negative_prompt"] = negative
+    _skip_normalize(reading.job)
     return reading.job, reading.problems
 
 
@@ -155,7 +159,7 @@ def to_command(job: Mapping[str, Any]) -> str:
     """Job keys as a prompt command that `parse_command` reads back; a line break in a prompt becomes a space."""
     if job.get("scheduler") is not None:
         job = {**job, "scheduler": SAMPLERS_23.get(job["scheduler"], job["scheduler"])}
-    positive, negative = (_one_line(job.get(key) or "") for key in ("prompt", "negative_prompt"))
+    positive, negative = (_one_line(text) for text in _prompts(job))
     written = f"{positive} [{negative}]" if negative else positive
     extra = ""
     if split_negative(written) != (positive, negative or None):
@@ -165,6 +169,7 @@ def to_command(job: Mapping[str, Any]) -> str:
     switches = "".join(
         f" {flag} {_word(job[key])}" for flag, key in _WRITTEN if job.get(key) not in (None, USUAL.get(key))
     )
+    switches += " -t" if job.get("log_tokenization") else ""
     switches += _seamless_switches(job) + _variation_switches(job.get("variation") or {})
     trailer = f" # model_id={job['model']}" if job.get("model") else ""
     return f"{written}{switches}{extra}{trailer}"
@@ -193,6 +198,18 @@ _WRITTEN = (
         )
     ),
 )
+
+
+def _prompts(job: Mapping[str, Any]) -> tuple[str, str]:
+    """The prompts of a job in the syntax of commands."""
+    prompt, negative = job.get("prompt") or "", job.get("negative_prompt") or ""
+    return as_invokeai(prompt, negative, job.get("prompt_syntax") or "invokeai", old=True)
+
+
+def _skip_normalize(job: dict[str, Any]) -> None:
+    """2.3's `-x`: the weights behind colons blend as they are."""
+    if job.pop("skip_normalize", False) and (parts := weighted_parts(job.get("prompt", ""))):
+        job["prompt"] = invokeai_text(blend_of(parts, Remarks(), is_normalized=False))
 
 
 def _seamless_switches(job: Mapping[str, Any]) -> str:
@@ -230,7 +247,7 @@ def jobs_of_text(raw: bytes, where: str) -> list[bytes]:
         job, found = parse_command(line)
         if "scheduler" in job:
             sticky["scheduler"] = job["scheduler"]
-        job = {**sticky, **job}
+        job = {**sticky, **job, "prompt_syntax": "invokeai"}
         found = found or [*_job_problems(job, where, number)]
         problems.extend(replace(problem, line=number) for problem in found)
         if not found:
@@ -242,20 +259,14 @@ def jobs_of_text(raw: bytes, where: str) -> list[bytes]:
     return jobs
 
 
-def split_negative(prompt: str) -> tuple[str, str | None]:
-    """2.3's prompt with `[what not to show]` in brackets as two prompts; None when it has no brackets."""
-    parts = _NEGATIVE.findall(prompt)
-    if not parts:
-        return prompt, None
-    return _collapsed(_NEGATIVE.sub(" ", prompt)), _collapsed(" ".join(parts))
-
-
-def join_subprompts(parts: Iterable[Mapping[str, Any]]) -> str:
-    """The prompt of a 2.x record, which lists weighted parts: several are written `text:weight,text:weight`."""
-    listed = list(parts)
+def join_subprompts(parts: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """The prompt of a 2.x record, which lists weighted parts, and its negative prompt; several parts are a blend."""
+    listed = [(*split_negative(str(part["prompt"])), float(part["weight"])) for part in parts]
+    negatives = [negative for _, negative, _ in listed if negative is not None]
+    negative = " ".join(negatives) if negatives else None
     if len(listed) == 1:
-        return str(listed[0]["prompt"])
-    return ",".join(f"{part['prompt']}:{part['weight']}" for part in listed)
+        return listed[0][0], negative
+    return invokeai_text(blend_of([(text, weight) for text, _, weight in listed], Remarks())), negative
 
 
 def _parts(line: str) -> tuple[str | None, str, str | None]:
@@ -401,10 +412,6 @@ def _is_special(line: str) -> bool:
 
 def _one_line(text: str) -> str:
     return re.sub(r"[\r\n]+", " ", text)
-
-
-def _collapsed(text: str) -> str:
-    return re.sub(r" {2,}", " ", text).strip()
 
 
 def _word(value: Any) -> str:

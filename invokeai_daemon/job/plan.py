@@ -27,6 +27,10 @@ class Image:
     cfg_scale: float
     #: One of InvokeAI's scheduler names.
     scheduler: str
+    #: How the prompts are read: "invokeai", "a1111" or "plain".
+    prompt_syntax: str = "invokeai"
+    #: The result says into which tokens the prompts were split.
+    log_tokenization: bool = False
     #: (seed, weight) of noises that are mixed into the seed's own, one after the other.
     variations: tuple[tuple[int, float], ...] = ()
     #: Share of Perlin noise in all noise, 0 … 1.

@@ -19,7 +19,15 @@ from invokeai_daemon.strict_toml import Document, dump_toml, validate
 
 #: What a job gets when neither it, nor its model, nor the settings say.
 COMMON_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {"negative_prompt": "", "steps": 30, "cfg_scale": 7.5, "scheduler": "euler", "iterations": 1, "priority": 0}
+    {
+        "negative_prompt": "",
+        "prompt_syntax": "invokeai",
+        "steps": 30,
+        "cfg_scale": 7.5,
+        "scheduler": "euler",
+        "iterations": 1,
+        "priority": 0,
+    }
 )
 #: The side in pixels that a base was trained at.
 BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sdxl-refiner": 1024})

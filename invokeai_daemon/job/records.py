@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
-from invokeai_daemon.job.commands import join_subprompts, parse_command, split_negative
+from invokeai_daemon.job.commands import join_subprompts, parse_command
 from invokeai_daemon.job.parse import job_of
 from invokeai_daemon.job.plan_job import OPTIONAL
+from invokeai_daemon.job.prompt.legacy import escaped, split_negative
 from invokeai_daemon.job.schedulers import canonical, from_a1111
 from invokeai_daemon.job.schema import OWN_PREFIX
 from invokeai_daemon.strict_toml import Document, dump_toml, show
@@ -134,6 +135,8 @@ def _read_own(text: str, found: _Collector) -> dict[str, Any]:
     # Pictures of earlier versions lack these.
     for key in OPTIONAL:
         found.take(key, data["image"].get(key))
+    # They took every prompt for plain words, too.
+    found.job.setdefault("prompt_syntax", "plain")
     found.take_variations(data["image"].get("variations", ()))
     found.job.update({key: own for key, own in data["meta"].items() if key == "meta" or key.startswith(OWN_PREFIX)})
     return data
@@ -163,8 +166,10 @@ def _read_invokeai(text: str, found: _Collector) -> dict[str, Any]:
         found.refuse("generation_mode", f"the mode {show(mode)}")
     model = data.get("model") or {}
     found.take("model", model.get("name") or model.get("model_name"))
-    found.take("prompt", data["positive_prompt"])
-    for key in ("negative_prompt", "width", "height", "steps", "cfg_scale", "seed"):
+    found.take("prompt", escaped(data["positive_prompt"]))
+    found.take("negative_prompt", escaped(data["negative_prompt"]) if data.get("negative_prompt") is not None else None)
+    found.take("prompt_syntax", "invokeai")
+    for key in ("width", "height", "steps", "cfg_scale", "seed"):
         found.take(key, data.get(key))
     for key in OPTIONAL:
         found.take(key, data.get(key) or None)
@@ -193,9 +198,9 @@ def _read_sd_metadata(text: str, found: _Collector) -> dict[str, Any]:
     image = data["image"]
     found.take("model", data.get("model_id"))
     prompt = image["prompt"]
-    written = prompt if isinstance(prompt, str) else join_subprompts(prompt)
-    found.job["prompt"], negative = split_negative(written)
+    found.job["prompt"], negative = split_negative(prompt) if isinstance(prompt, str) else join_subprompts(prompt)
     found.take("negative_prompt", negative)
+    found.take("prompt_syntax", "invokeai")
     for key in ("width", "height", "steps", "cfg_scale", "seed"):
         found.take(key, image.get(key))
     for key in ("threshold", "perlin", "h_symmetry_time_pct", "v_symmetry_time_pct"):
@@ -213,6 +218,7 @@ def _read_sd_metadata(text: str, found: _Collector) -> dict[str, Any]:
 def _read_dream(text: str, found: _Collector) -> dict[str, Any]:
     job, problems = parse_command(text)
     found.job.update(job)
+    found.take("prompt_syntax", "invokeai")
     found.problems.extend(problems)
     return {"dream": text}
 
@@ -234,7 +240,7 @@ _A1111_EXTRAS = {
 
 def _read_a1111(text: str, found: _Collector) -> dict[str, Any]:
     prompt, negative, fields = split_parameters(text)
-    found.job.update(prompt=prompt, negative_prompt=negative)
+    found.job.update(prompt=prompt, negative_prompt=negative, prompt_syntax="a1111")
     found.take("model", fields.get("Model"))
     for key, name in (("steps", "Steps"), ("seed", "Seed")):
         found.take(key, int(fields[name]) if name in fields else None)

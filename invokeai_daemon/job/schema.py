@@ -115,6 +115,10 @@ class Values(BaseModel):
 
     model: Name | None = Field(None, description="a name in models.yaml, a unique prefix of one, or a content hash")
     negative_prompt: Text | None = Field(None, description="what the picture should not show")
+    prompt_syntax: Literal["invokeai", "a1111", "plain"] | None = Field(
+        None, description="how the prompts are read: invokeai unless given; plain for words and nothing else"
+    )
+    log_tokenization: bool | None = Field(None, description="result.json says how the prompts were split into tokens")
     width: Size | None = Field(None, description="pixels, a multiple of 8")
     height: Size | None = Field(None, description="pixels, a multiple of 8")
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")

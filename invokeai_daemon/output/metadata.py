@@ -15,6 +15,7 @@ from typing import Any
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.prompt.understand import as_a1111, as_invokeai
 from invokeai_daemon.job.records import A1111_CHUNK, INVOKEAI_CHUNK, OWN_CHUNK, OWN_FIELD, Record, record_of_chunks
 from invokeai_daemon.job.schedulers import BY_NAME, a1111_words
 from invokeai_daemon.output.chunks import read_text_chunks
@@ -70,14 +71,19 @@ def a1111_parameters(model: ModelRef, image: Image) -> str:
         "CFG scale": f"{image.cfg_scale:g}",
         "Seed": image.seed,
         "Size": f"{image.width}x{image.height}",
-        **_a1111_unusual(image.unusual),
+        **_a1111_unusual(_unusual(image)),
         **_a1111_hash(model),
         "Model": model.name,
         "Version": f"invokeai-daemon {__version__}",
     }
     listed = ", ".join(f"{name}: {_a1111_value(value)}" for name, value in fields.items())
-    negative = f"Negative prompt: {image.negative_prompt}\n" if image.negative_prompt else ""
-    return f"{image.prompt}\n{negative}{listed}"
+    prompt, negative = as_a1111(image.prompt, image.negative_prompt, image.prompt_syntax)
+    return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), listed])
+
+
+def _unusual(image: Image) -> dict[str, Any]:
+    """What is not as usual, for readers to whom the prompts are given in their own syntax."""
+    return {key: value for key, value in image.unusual.items() if key != "prompt_syntax"}
 
 
 def _a1111_unusual(values: dict[str, Any]) -> dict[str, Any]:
@@ -106,10 +112,11 @@ def _a1111_value(value: Any) -> str:
 def _invokeai_metadata(model: ModelRef, image: Image) -> dict[str, Any]:
     """InvokeAI's core metadata; its models are found by key or by hash and name."""
     prefix = "" if model.base in ("sd-1", "sd-2") else f"{model.base.replace('-', '_')}_"
+    prompt, negative = as_invokeai(image.prompt, image.negative_prompt, image.prompt_syntax, old=False)
     return {
         "generation_mode": f"{prefix}txt2img",
-        "positive_prompt": image.prompt,
-        "negative_prompt": image.negative_prompt,
+        "positive_prompt": prompt,
+        "negative_prompt": negative,
         "width": image.width,
         "height": image.height,
         "seed": image.seed,
@@ -125,7 +132,7 @@ def _invokeai_metadata(model: ModelRef, image: Image) -> dict[str, Any]:
             "type": model.type,
         },
         # Some of these are InvokeAI's; it passes over the others.
-        **image.unusual,
+        **_unusual(image),
         "app_version": f"invokeai-daemon {__version__}",
     }
 

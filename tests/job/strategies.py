@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.prompt.understand import SYNTAXES
 from invokeai_daemon.job.schedulers import RENDERABLE
 from tests.strict_toml.values import bare_keys, tables, texts, values
 
@@ -19,6 +20,8 @@ shares = st.integers(0, 1000).map(lambda n: n / 1000)
 listed = st.lists(st.tuples(seeds, shares), max_size=3)
 #: Keys that an image has no use for when nobody asks.
 optional_keys: dict[str, st.SearchStrategy[Any]] = {
+    "prompt_syntax": st.sampled_from(SYNTAXES),
+    "log_tokenization": st.booleans(),
     "perlin": shares,
     "threshold": st.integers(0, 300).map(lambda n: n / 10),
     "h_symmetry_time_pct": shares,

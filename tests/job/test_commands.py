@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invokeai_daemon.errors import JobError
-from invokeai_daemon.job.commands import SWITCHES, axes, jobs_of_text, pairs, parse_command, split_negative, to_command
+from invokeai_daemon.job.commands import SWITCHES, axes, jobs_of_text, pairs, parse_command, to_command
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL
+from invokeai_daemon.job.prompt.legacy import split_negative
 from invokeai_daemon.job.schedulers import canonical
 from tests.job.strategies import job_keys
 from tests.strict_toml.values import texts
@@ -45,7 +46,9 @@ def problems_of(line: str) -> list[str]:
         ("!dream a cat -m ddim", {"prompt": "a cat", "scheduler": "ddim"}),
         ("a cat [dim, dark] on a mat [grey]", {"prompt": "a cat on a mat", "negative_prompt": "dim, dark grey"}),
         ("a cat -W 650", {"prompt": "a cat", "width": 648}),
-        ("a cat --inpaint_replace 0.0 -G 0 -t -z 9 --karras_max 29", {"prompt": "a cat"}),
+        ("a cat --inpaint_replace 0.0 -G 0 -t -z 9 --karras_max 29", {"prompt": "a cat", "log_tokenization": True}),
+        ("a cat:0.5 a dog -x", {"prompt": '("a cat", "a dog").blend(0.5, 1.0, no_normalize)'}),
+        ("a cat: really -x", {"prompt": "a cat: really"}),
         (
             "a cat --perlin 0 --threshold 2.5 --h_symmetry_time_pct=0.3 --save_intermediates 5",
             {"prompt": "a cat", "perlin": 0.0, "threshold": 2.5, "h_symmetry_time_pct": 0.3, "save_intermediates": 5},
@@ -153,11 +156,12 @@ def test_a_text_that_is_not_utf8_names_its_line() -> None:
         jobs_of_text(b"a cat\ncaf\xe9", "list.txt")
 
 
+_UNWRITTEN = ("priority", "negative_prompt", "prompt_syntax")
 written = st.fixed_dictionaries(
     {"prompt": texts | st.text("ab -[]\"\\#!q'=", max_size=15)},
     optional={
         "negative_prompt": texts | st.text('ab -[]"\\#', max_size=10),
-        **{key: values for key, values in job_keys.items() if key not in ("priority", "negative_prompt")},
+        **{key: values for key, values in job_keys.items() if key not in _UNWRITTEN},
     },
 )
 
@@ -172,6 +176,13 @@ def test_a_command_that_was_written_is_read_back(job: dict[str, Any]) -> None:
     if "scheduler" in found:
         found["scheduler"] = canonical(found["scheduler"])
     assert _said(found) == expected
+
+
+def test_a_command_has_the_syntax_of_2_3() -> None:
+    assert to_command({"prompt": "a (cat:1.2)", "prompt_syntax": "a1111"}) == "a (cat)1.2"
+    assert to_command({"prompt": "a (cat)", "negative_prompt": "[x]", "prompt_syntax": "plain"}).startswith(
+        "a \\(cat\\)"
+    )
 
 
 def test_a_command_speaks_as_2_3_did() -> None:

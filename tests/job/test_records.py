@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.prompt.understand import understand
 from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks, split_parameters
 from tests.strict_toml.values import values
 
@@ -64,7 +65,7 @@ Negative prompt: blurry,
 dark
 Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 965400086, Size: 512x640, \
 Model hash: 45dee52b1f, Model: "odd, name", Version: v1.9.4"""
-LIGHTHOUSE = {"prompt": "a lighthouse at dusk", "negative_prompt": "blurry"}
+LIGHTHOUSE = {"prompt": "a lighthouse at dusk", "negative_prompt": "blurry", "prompt_syntax": "invokeai"}
 
 
 def record(**chunks: Any) -> Record:
@@ -95,9 +96,24 @@ def test_sd_metadata_of_2_3_becomes_a_job() -> None:
     assert parse_job(job_of_record(found).encode(), "f").seed == 3357757885
 
 
-def test_weighted_sub_prompts_are_joined_as_2_3_joined_them() -> None:
-    image = {**SD_METADATA["image"], "prompt": [{"prompt": "cat", "weight": 0.25}, {"prompt": "dog", "weight": 0.75}]}
-    assert record(sd_metadata={**SD_METADATA, "image": image}).job["prompt"] == "cat:0.25,dog:0.75"
+def test_weighted_sub_prompts_are_a_blend() -> None:
+    parts = [{"prompt": "a cat [dim]", "weight": 0.25}, {"prompt": 'a "big"++ dog', "weight": 0.75}]
+    found = record(sd_metadata={**SD_METADATA, "image": {**SD_METADATA["image"], "prompt": parts}}).job
+    assert found["prompt"] == '("a cat", "a (big)1.2100000000000002 dog").blend(0.25, 0.75)'
+    assert found["negative_prompt"] == "dim"
+
+
+def test_brackets_and_colons_mean_nothing_to_invokeai_3() -> None:
+    found = record(invokeai_metadata={**INVOKEAI, "positive_prompt": "a [cat]:0.5 b:0.5", "negative_prompt": "c:1"}).job
+    assert (found["prompt"], found["negative_prompt"]) == ("a \\[cat\\]\\:0.5 b\\:0.5", "c:1")
+    seen = understand(found["prompt"], found["negative_prompt"], found["prompt_syntax"])
+    assert (seen.positive.plain_text, seen.negative.plain_text) == ("a [cat]:0.5 b:0.5", "c:1")
+
+
+def test_pictures_of_this_daemon_from_before_there_was_a_syntax_are_plain() -> None:
+    image = {"prompt": "a (cat)++", "negative_prompt": "", "width": 64, "height": 64, "steps": 2, "cfg_scale": 7.5}
+    own = {"model": {"name": "demo"}, "image": {**image, "scheduler": "euler", "seed": 1}, "meta": {}}
+    assert record(invokeai_daemon=own).job["prompt_syntax"] == "plain"
 
 
 def test_dream_is_read_where_sd_metadata_is_missing() -> None:
@@ -137,6 +153,7 @@ def test_the_text_of_a1111_becomes_a_job() -> None:
     assert found.job == {
         "prompt": "a lighthouse at dusk,\ntwo lines",
         "negative_prompt": "blurry,\ndark",
+        "prompt_syntax": "a1111",
         "model": "odd, name",
         "width": 512,
         "height": 640,

@@ -20,7 +20,9 @@ from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.plan_job import resolve
-from invokeai_daemon.job.records import job_of_record, record_of_chunks
+from invokeai_daemon.job.prompt.tree import prompt_of
+from invokeai_daemon.job.prompt.understand import understood
+from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks
 from invokeai_daemon.output.metadata import chunks, read_record, versions
 from invokeai_daemon.output.png import encode
 from invokeai_daemon.settings import LimitSettings
@@ -64,19 +66,32 @@ def test_a_picture_makes_the_same_plan_again(tmp_path: Path, plan: Plan, kept: s
     if kept != "all":
         written = {kept: written[kept]}
     record = read_record(write(tmp_path / "a.png", written))
-    if kept == "parameters" and not _says_itself(record.data, image):
-        return  # A1111's text cannot say every prompt: it has no quoting
+    if kept == "parameters" and not _says_itself(record, image):
+        return  # A1111's text cannot say every prompt: it has no quoting, and no blends
     again = planned_again(job_of_record(record)).images
     assert [_values(one) for one in again] == [_values(image)]
+    assert [_meaning(one) for one in again] == [_meaning(image)]
+    if kept in ("all", "invokeai_daemon"):
+        assert again == (replace(image, number=1),)
     assert record.job["model"] == plan.model.name
 
 
 def _values(image: Image) -> dict[str, Any]:
-    return {key: value for key, value in vars(image).items() if key != "number"}
+    return {key: value for key, value in vars(image).items() if key != "number" and "prompt" not in key}
 
 
-def _says_itself(data: dict[str, Any], image: Image) -> bool:
-    return (data.get("prompt"), data.get("negative_prompt")) == (image.prompt, image.negative_prompt)
+def _meaning(image: Image) -> list[Any]:
+    """The trees of the prompts, with single white space."""
+    seen = understood(image)
+    return [
+        [(each.fragments and prompt_of(each.fragments)) for each in tree.texts] + [tree.weights]
+        for tree in (seen.positive, seen.negative)
+    ]
+
+
+def _says_itself(record: Record, image: Image) -> bool:
+    said = replace(image, **{key: record.job.get(key, "") for key in ("prompt", "negative_prompt", "prompt_syntax")})
+    return _meaning(said) == _meaning(image)
 
 
 def test_the_own_record_carries_what_the_user_wrote(tmp_path: Path) -> None:
