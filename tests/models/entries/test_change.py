@@ -223,6 +223,15 @@ def test_a_picture_that_the_daemon_drew_gives_way_to_a_preview(registry: Registr
     assert only(registry).cover_image == str(root.autoimport / "ink.png")
 
 
+def test_a_picture_that_the_daemon_drew_stays_while_the_bytes_do(registry: Registry, root: Root) -> None:
+    registry.add(lora(root, hash=HASH))
+    registry.update_many({"ink": {"cover_image": str(root.state / "drawn.png")}}, derived=True)
+    registry.add(lora(root, hash=HASH, format="diffusers"))
+    assert only(registry).cover_image == str(root.state / "drawn.png")
+    registry.add(lora(root, hash=OTHER))
+    assert only(registry).cover_image == ""
+
+
 def test_a_name_in_a_sidecar_renames_what_the_user_did_not(registry: Registry, root: Root) -> None:
     registry.add(lora(root))
     source = lora(root).source
