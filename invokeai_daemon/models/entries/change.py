@@ -175,6 +175,9 @@ class Change:
             self._replace(old, replace(old, reason=why))
             return old.name
         note = self.memory.note(origin(old))
+        if not entry.cover_image and entry.hash and entry.hash == old.hash:
+            # A test picture of the same bytes is still one.
+            entry = replace(entry, cover_image=old.cover_image)
         is_same_file = bool(fingerprint) and self.memory.fingerprint(origin(old)) == fingerprint
         aliases = [alias for alias in old.aliases if alias != entry.source]
         if is_its_own and not is_same_file and (not entry.hash or entry.hash != old.hash):

@@ -153,9 +153,6 @@ def with_users_words(entry: Entry, old: Entry, note: Note | None) -> Entry:
         is_users = _as_json(said) != note.get(key, _as_json(_EMPTY[key])) if note else said not in (None, "", ())
         if is_users:
             kept[key] = said
-    if not entry.cover_image and entry.hash and entry.hash == old.hash:
-        # A test picture of the same bytes is still one.
-        kept.setdefault("cover_image", old.cover_image)
     kept |= _users_identity(old, note)
     return replace(entry, **kept, default=old.default, default_settings=_settings(entry, old, note))
 
