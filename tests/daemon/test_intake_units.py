@@ -206,3 +206,23 @@ def test_the_folders_around_a_file_tell_what_it_leaves_open(bench: Bench) -> Non
     drop(bench)
     assert bench.entry("vae1").base == "sdxl"
     assert bench.entry("vae2").base == "sd-1"
+
+
+def test_a_model_of_many_files_is_walked_once_in_a_turn_not_once_for_each(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bench.root.autoimport / "main/crowd"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "model_index.json").write_text("{}")
+    files = [folder / "unet" / f"{number}.bin" for number in range(50)]
+    for path in files:
+        path.touch()
+    walked: list[str] = []
+    real = os.walk
+    monkeypatch.setattr(os, "walk", lambda top, *rest, **more: walked.append(str(top)) or real(top, *rest, **more))
+    for path in files:
+        bench.intake.look(path, True, 1000.0)
+    assert 1 <= len(walked) < 10
+    walked.clear()
+    bench.intake.look(files[0], True, 1001.0)
+    assert walked

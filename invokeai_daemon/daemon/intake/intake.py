@@ -61,6 +61,9 @@ class Intake:
         self._again: dict[Path, _Again] = {}
         self._scan_due = float("inf")
         self._scan_took = 0.0
+        #: When something was last said to be touched, and the folders inside of models that were looked at then.
+        self._turn = -1.0
+        self._parts: set[Path] = set()
         #: Files used in place whose full hash is not known; None when that is to be found out.
         self._unhashed: list[Path] | None = None
         #: Those that cannot be hashed; a start tries them again.
@@ -98,9 +101,16 @@ class Intake:
 
     def look(self, path: Path, sealed: bool, now: float) -> None:
         """Something happened to a path below autoimport/."""
+        if now != self._turn:
+            self._turn, self._parts = now, set()
+        if path.parent in self._parts:
+            return
         unit = self.tree.unit(path)
         if unit is None:
             return
+        if unit in path.parents:
+            # A look at a model is a look at all that is in it: one is enough, however many of its files were touched.
+            self._parts.add(path.parent)
         if unit == path and path.is_dir():
             if path.is_symlink():
                 self._scan_soon(now)
