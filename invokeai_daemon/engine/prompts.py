@@ -45,15 +45,34 @@ class Encoder:
     #: Its hidden states before the last layer count, not those after it.
     is_penultimate: bool = False
 
-    def encode(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
-        """Hidden states [texts, tokens, width], and pooled texts [texts, width] where the model projects them."""
+    @property
+    def spare_layers(self) -> int:
+        """How many of the last layers can be left out, so that one is left."""
+        return int(self.model.config.num_hidden_layers) - (2 if self.is_penultimate else 1)
+
+    def encode(self, texts: list[str], skipped: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Hidden states [texts, tokens, width], and pooled texts [texts, width] where the model projects them.
+
+        So many of the last layers are `skipped`, on top of the one that a penultimate layer leaves out.
+        """
         length = self.tokenizer.model_max_length
         ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         mask = ids.attention_mask if getattr(self.model.config, "use_attention_mask", False) else None
         told = self.model(
-            ids.input_ids.to(self.model.device), attention_mask=mask, output_hidden_states=self.is_penultimate
+            ids.input_ids.to(self.model.device),
+            attention_mask=mask,
+            output_hidden_states=self.is_penultimate or skipped > 0,
         )
-        return told.hidden_states[-2] if self.is_penultimate else told[0], getattr(told, "text_embeds", None)
+        return self._states(told, skipped), getattr(told, "text_embeds", None)
+
+    def _states(self, told: Any, skipped: int) -> Tensor:
+        if self.is_penultimate:
+            return told.hidden_states[-2 - skipped]  # type: ignore[no-any-return]
+        if not skipped:
+            return told[0]  # type: ignore[no-any-return]
+        # The norm after the last layer is the model's, whichever layer is its last.
+        norm = getattr(self.model, "text_model", self.model).final_layer_norm
+        return norm(told.hidden_states[-1 - skipped])  # type: ignore[no-any-return]
 
     def cut(self, text: str) -> str:
         """The end of a text that does not fit."""
@@ -71,26 +90,33 @@ class Prompts:
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         """The hidden states of several encoders stand side by side."""
         self.encoders = tuple(encoders)
-        self._known: OrderedDict[str, Encoded] = OrderedDict()
+        #: By text and the layers that were skipped.
+        self._known: OrderedDict[tuple[str, int], Encoded] = OrderedDict()
+
+    @property
+    def spare_layers(self) -> int:
+        """How many of the last layers can be skipped."""
+        return min(encoder.spare_layers for encoder in self.encoders)
 
     @torch.inference_mode()
-    def encode(self, texts: Iterable[str]) -> dict[str, Encoded]:
-        """Each text, encoded."""
+    def encode(self, texts: Iterable[str], skipped: int = 0) -> dict[str, Encoded]:
+        """Each text, encoded without so many of the last layers, at most `spare_layers`."""
+        skipped = min(skipped, self.spare_layers)
         wanted = list(dict.fromkeys(texts))
-        new = [text for text in wanted if text not in self._known]
+        new = [text for text in wanted if (text, skipped) not in self._known]
         for start in range(0, len(new), BATCH):
-            self._learn(new[start : start + BATCH])
-        encoded = {text: self._known[text] for text in wanted}
+            self._learn(new[start : start + BATCH], skipped)
+        encoded = {text: self._known[text, skipped] for text in wanted}
         for text in wanted:
-            self._known.move_to_end(text)
+            self._known.move_to_end((text, skipped))
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return encoded
 
-    def _learn(self, texts: list[str]) -> None:
-        told = [encoder.encode(texts) for encoder in self.encoders]
+    def _learn(self, texts: list[str], skipped: int) -> None:
+        told = [encoder.encode(texts, skipped) for encoder in self.encoders]
         rows = torch.cat([states for states, _ in told], dim=-1)
         pooled = next((vectors for _, vectors in told if vectors is not None), [None] * len(texts))
         for text, row, vector in zip(texts, rows, pooled, strict=True):
             # The encoders share one vocabulary and one length.
-            self._known[text] = Encoded(row, vector, self.encoders[0].cut(text))
+            self._known[text, skipped] = Encoded(row, vector, self.encoders[0].cut(text))

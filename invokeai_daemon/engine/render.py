@@ -17,7 +17,7 @@ import torch
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.decode import Picture, decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
-from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
+from invokeai_daemon.engine.lanes import Lane, encode_texts, start_lane
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.engine.stages import Stage
@@ -163,14 +163,16 @@ class Renderer:
         """Give images of one model their lanes. An image that cannot start fails alone."""
         try:
             pipeline = self._pipeline(taken[0].ticket.plan.model)
-            encoded = pipeline.prompts.encode(text for work in taken for text in texts_of(work.image))
+            encoded = encode_texts(pipeline, [work.image for work in taken])
         except Exception as error:  # noqa: BLE001  the boundary of these images
             for work in taken:
                 self._fail(work, error)
             return
         for work in taken:
             try:
-                self.running.append(Rendering(work, start_lane(pipeline, work.image, encoded, work.alone)))
+                self.running.append(
+                    Rendering(work, start_lane(pipeline, work.image, encoded[work.image.clip_skip], work.alone))
+                )
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(work, error)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
+from invokeai_daemon.engine.lanes import encode_texts, start_lane
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import RENDERABLE
@@ -61,6 +65,42 @@ def test_guidance_is_rescaled_as_diffusers_does(pipeline: Pipeline, plain: Any, 
     wanted = image(scheduler="ddim", steps=8, cfg_rescale_multiplier=rescale)
     [ours] = render(pipeline, [wanted])
     assert difference(ours, render_plainly(plain, wanted, guidance_rescale=rescale)) <= 2
+
+
+def test_a_text_encoder_without_its_last_layer_is_one_that_never_had_it(pipeline: Pipeline) -> None:
+    [encoder] = pipeline.prompts.encoders
+    shorter = copy.deepcopy(encoder.model)
+    del shorter.encoder.layers[-1]
+    expected, _ = replace(encoder, model=shorter).encode(["a red circle", ""])
+    texts = encode_texts(pipeline, [image(clip_skip=1, prompt="a red circle")])[1]
+    assert torch.equal(texts["a red circle"].rows, expected[0])
+    assert torch.equal(texts[""].rows, expected[1])
+    usual = pipeline.prompts.encode(["a red circle"])["a red circle"]
+    assert not torch.allclose(usual.rows, expected[0], atol=0.1)
+
+
+def test_pictures_with_and_without_the_last_layer_share_forwards(pipeline: Pipeline) -> None:
+    wanted = [image(1, clip_skip=1), image(1)]
+    encoded = encode_texts(pipeline, wanted)
+    lanes = [start_lane(pipeline, each, encoded[each.clip_skip]) for each in wanted]
+    assert pick(lanes) == lanes
+    while not lanes[0].is_done:
+        denoise_step(lanes)
+    skipped, usual = (decode([lane])[0].pixels for lane in lanes)
+    assert difference(skipped, usual) > 2
+
+
+def test_both_prompts_leave_out_the_same_layers(pipeline: Pipeline) -> None:
+    encoded = encode_texts(pipeline, [image(clip_skip=1, prompt="a", negative_prompt="b"), image(prompt="a")])
+    assert [set(texts) for _, texts in sorted(encoded.items())] == [{"", "a"}, {"a", "b"}]
+
+
+def test_a_text_encoder_without_layers_is_an_error(pipeline: Pipeline) -> None:
+    wanted = image(clip_skip=2)
+    with pytest.raises(
+        RenderError, match=r'clip_skip 2 leaves nothing .* Model "tiny" can do without 1 of its last layers'
+    ):
+        start_lane(pipeline, wanted, encode_texts(pipeline, [wanted])[2])
 
 
 @pytest.mark.parametrize("scheduler", ["euler", NOISY])

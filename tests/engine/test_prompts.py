@@ -52,7 +52,7 @@ def test_the_least_recently_used_text_is_forgotten(fresh: Prompts, monkeypatch: 
     fresh.encode(["a", "b"])
     fresh.encode(["a"])
     fresh.encode(["c"])
-    assert list(fresh._known) == ["a", "c"]
+    assert [text for text, _ in fresh._known] == ["a", "c"]
 
 
 def test_more_texts_than_are_remembered_are_all_encoded(fresh: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
