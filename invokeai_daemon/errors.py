@@ -120,6 +120,10 @@ class ModelMissing(ModelError):
     """No such model is registered, or its files are gone; temporary, since it may still arrive."""
 
 
+class UnfitModel(ModelError):
+    """No job can render with this model, whatever arrives; permanent until the job names another."""
+
+
 class InstallError(ModelError):
     """A model cannot be fetched."""
 

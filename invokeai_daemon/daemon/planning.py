@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from invokeai_daemon.errors import JobError, Problem
+from invokeai_daemon.errors import JobError, Problem, UnfitModel
 from invokeai_daemon.job.plan import ModelRef, Plan
 from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
 from invokeai_daemon.job.prompt.understand import understand
@@ -44,9 +44,19 @@ class Planner:
         return job.iterations if job.iterations is not None else int(self._defaults.get("iterations", 1))
 
     def model(self, job: Job) -> Entry:
-        """The model that a job names, or the default one. Raises ModelMissing."""
+        """The model that a job names, or the default one. Raises ModelMissing, or JobError when none like it can do."""
         name = model_name(job, self._defaults)
-        return self._registry.default_main() if name is None else self._registry.usable(name)
+        if name is None:
+            return self._registry.default_main()
+        return self._usable(name, job.source.where, job.source.lines.get("model"))
+
+    def _usable(self, name: str, where: str, line: int | None = None) -> Entry:
+        try:
+            return self._registry.usable(name)
+        except UnfitModel as error:
+            able = [entry.name for entry in self._registry.models() if entry.status == "ok" and entry.is_renderable]
+            hint = f"Use {' or '.join(able[:5])}." if able else "Drop one into autoimport/main/ and name that."
+            raise JobError(where, [Problem(str(error), "model", line, hint)]) from None
 
     def plan(self, job: Job, job_id: str, seed: Callable[[], int] = draw_seed) -> Plan:
         """The plan of a job."""
@@ -84,7 +94,7 @@ class Planner:
 
     def resume(self, begun: Plan) -> Plan:
         """The plan of a job that a stop interrupted, with its model as it is now, whatever defaults are now."""
-        entry = self._registry.usable(begun.model.name)
+        entry = self._usable(begun.model.name, begun.job_id)
         if begun.model.hash and entry.hash and entry.hash != begun.model.hash:
             hint = "Drop the job again to make all images with the new model."
             message = f"The model {entry.name} is another one since the job was begun."

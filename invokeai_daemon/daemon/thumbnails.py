@@ -18,7 +18,7 @@ from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.supervise import Death, Worker
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
-from invokeai_daemon.job.plan_job import BASE_SIZES
+from invokeai_daemon.job.plan_job import usual_side
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.protocol import Message
@@ -179,7 +179,7 @@ def _plan(entry: Entry, key: str) -> Plan:
 
 
 def _side(entry: Entry, name: str) -> int:
-    usual = entry.default_settings.get(name, BASE_SIZES.get(entry.base, 512))
+    usual = entry.default_settings.get(name, usual_side(entry.base, entry.prediction_type))
     return max(SIDE, usual // 2 // SIDE * SIDE) if isinstance(usual, int) else 4 * SIDE
 
 

@@ -29,8 +29,10 @@ COMMON_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "priority": 0,
     }
 )
-#: The side in pixels that a base was trained at.
-BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sdxl-refiner": 1024})
+#: The side in pixels that the models of a base were trained at.
+BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 512, "sdxl": 1024, "sdxl-refiner": 1024})
+#: That of the models of a base that were trained on, to predict something else.
+LARGER_SIZES: Mapping[tuple[str, str | None], int] = MappingProxyType({("sd-2", "v_prediction"): 768})
 #: The keys of a model's default settings that are a job's; the others (vae, …) are not about the picture asked for.
 MODEL_KEYS = frozenset(
     {"width", "height", "steps", "cfg_scale", "cfg_rescale_multiplier", "scheduler", "negative_prompt"}
@@ -42,6 +44,11 @@ OPTIONAL: tuple[str, ...] = tuple(key for key in USUAL if key in Values.model_fi
 def model_name(job: Job, settings_defaults: Mapping[str, Any]) -> str | None:
     """The model that a job asks for, by itself or through `[defaults]`; None when neither names one."""
     return job.model if job.model is not None else settings_defaults.get("model")
+
+
+def usual_side(base: str, prediction_type: str | None) -> int:
+    """The side in pixels of a picture that nobody gave a size."""
+    return LARGER_SIZES.get((base, prediction_type), BASE_SIZES.get(base, 512))
 
 
 def resolve(
@@ -62,7 +69,7 @@ def resolve(
     Raises JobError.
     """
     values = {
-        **_base_defaults(base),
+        **_base_defaults(base, model.prediction_type),
         **settings_defaults,
         **_model_defaults(model, model_defaults),
         **job.model_dump(include=set(Values.model_fields), exclude_none=True),
@@ -148,8 +155,8 @@ def _seed_keys(images: Sequence[Image]) -> dict[str, Any]:
     return {**said, "variation": variation if any(variation.values()) else None}
 
 
-def _base_defaults(base: str) -> dict[str, Any]:
-    side = BASE_SIZES.get(base, 512)
+def _base_defaults(base: str, prediction_type: str | None) -> dict[str, Any]:
+    side = usual_side(base, prediction_type)
     return {**COMMON_DEFAULTS, "width": side, "height": side}
 
 

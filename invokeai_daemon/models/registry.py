@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from invokeai_daemon.errors import ModelError, ModelMissing, Problem, UnreadableModel
+from invokeai_daemon.errors import ModelError, ModelMissing, Problem, UnfitModel, UnreadableModel
 from invokeai_daemon.files import locked, write_atomically
 from invokeai_daemon.models.entries.change import VERDICTS, Change
 from invokeai_daemon.models.entries.contents import Contents, absolute, is_in_place, origin
@@ -35,7 +35,7 @@ _HEADING = """\
 # comments, order and keys of your own survive. Jobs name a model by its stanza's name.
 """
 #: What can be rendered, in words.
-_KINDS = " or ".join(RENDERABLE)
+_KINDS = " or ".join(RENDERABLE).replace(" or ", ", ", len(RENDERABLE) - 2)
 
 
 class Registry:
@@ -98,17 +98,18 @@ class Registry:
         raise ModelMissing(self._not_found(wanted, [entry.name for entry in fitting]))
 
     def usable(self, text: str) -> Entry:
-        """Like `find`, for a job: also raises ModelMissing when the model cannot be rendered now, with the reason."""
+        """Like `find`, for a job. Also raises ModelMissing when the model cannot be rendered now, with the reason, and
+        UnfitModel when it is none that can be rendered at all.
+        """
         entry = self.find(text)
+        if entry.status in ("ok", "unusable", "missing") and entry.why_unfit:
+            raise UnfitModel(f"{entry.name} {entry.why_unfit}.")
         if entry.status != "ok":
             why = (entry.reason or "; ".join(entry.needs) or entry.status).rstrip(".")
             raise ModelMissing(f"The model {entry.name} cannot be used: {why}.")
-        if entry.type != "main":
-            raise ModelMissing(f"{entry.name} is a {entry.type}; a job needs a main model.")
         if not entry.is_renderable:
-            kind = " ".join(word for word in (entry.base, entry.variant) if word and word != "normal")
             raise ModelMissing(
-                f"{entry.name} is a {kind} model, which cannot be rendered yet; ordinary {_KINDS} models can."
+                f"What {entry.name} is is not known. Say its type and base in {self.file.name}, or in a sidecar."
             )
         return entry
 

@@ -245,6 +245,26 @@ def test_a_job_whose_model_is_missing_waits_and_starts_when_it_lands(desk: Desk)
     assert desk.places() == {"running": ["cat.toml"]}
 
 
+def test_a_job_whose_model_no_job_can_use_fails_at_once_and_is_told_which_can(desk: Desk) -> None:
+    desk.register("flow", base="flux")
+    desk.drop("cat.toml", JOB + 'model = "flow"\n')
+    desk.tick()
+    assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}
+    assert "line 4: model: flow is a flux model, which cannot be rendered yet" in desk.error("cat")
+    assert "Use paint." in desk.error("cat")
+
+
+def test_a_job_that_waits_for_a_name_fails_when_what_lands_under_it_is_of_no_use(desk: Desk) -> None:
+    desk.drop("cat.toml", JOB + 'model = "finer"\n')
+    desk.tick()
+    assert desk.places() == {"waiting": ["cat.toml", "cat.why.txt"]}
+    desk.register("finer", base="sdxl-refiner")
+    desk.jobs.queue.recheck_waiting()
+    desk.tick()
+    assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}
+    assert "makes none from text" in desk.error("cat")
+
+
 def test_a_job_without_a_model_waits_for_the_first_one(root: Root) -> None:
     desk = Desk(root)
     desk.drop("cat.toml", JOB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,22 +25,40 @@ def no_draw() -> int:
     raise AssertionError("a seed was drawn although one was named")
 
 
+ARGUMENTS: dict[str, Any] = {
+    "model_defaults": {},
+    "settings_defaults": {},
+    "base": "sd-1",
+    "draw_seed": lambda: 7,
+    "file_name": "{number:04}.{seed}.png",
+    "limits": LimitSettings(),
+}
+
+
 def planned(job: Job, **changes: Any) -> Plan:
-    arguments: dict[str, Any] = {
-        "model_defaults": {},
-        "settings_defaults": {},
-        "base": "sd-1",
-        "draw_seed": lambda: 7,
-        "file_name": "{number:04}.{seed}.png",
-        "limits": LimitSettings(),
-    }
-    return resolve(job, "cat", MODEL, **{**arguments, **changes})
+    return resolve(job, "cat", MODEL, **{**ARGUMENTS, **changes})
 
 
 def test_the_base_decides_what_nobody_else_does() -> None:
     image = planned(Job(prompt="a cat")).images[0]
     assert (image.width, image.height, image.steps, image.cfg_scale, image.scheduler) == (512, 512, 30, 7.5, "euler")
     assert planned(Job(prompt="a cat"), base="sdxl").images[0].width == 1024
+
+
+@pytest.mark.parametrize(
+    ("base", "predicts", "side"),
+    [
+        ("sd-1", "v_prediction", 512),
+        ("sd-2", "epsilon", 512),
+        ("sd-2", "v_prediction", 768),
+        ("sd-2", None, 512),
+        ("sdxl", "v_prediction", 1024),
+    ],
+)
+def test_a_picture_is_as_large_as_those_the_model_was_trained_with(base: str, predicts: str | None, side: int) -> None:
+    model = replace(MODEL, base=base, prediction_type=predicts)
+    image = resolve(Job(prompt="a cat"), "cat", model, **{**ARGUMENTS, "base": base}).images[0]
+    assert (image.width, image.height) == (side, side)
 
 
 def test_the_job_wins_over_the_model_and_the_model_over_the_settings() -> None:

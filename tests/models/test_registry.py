@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.errors import ModelError, ModelMissing, UnfitModel
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from tests.models.identify.build import folder_at
@@ -160,10 +160,10 @@ def test_an_empty_registry_says_how_to_get_a_model(registry: Registry) -> None:
     [
         ({"status": "rejected", "reason": "it is cut off"}, "it is cut off"),
         ({"path": "/gone"}, "/gone is not there"),
-        ({"type": "lora"}, "cat is a lora; a job needs a main model"),
-        ({"variant": "inpaint"}, "cat is a sd-1 inpaint model, which cannot be rendered yet"),
-        ({"base": "sdxl"}, "cat is a sdxl model, which cannot be rendered yet; ordinary sd-1 models can"),
-        ({"status": "unusable", "reason": "its T5 is missing."}, "cannot be used: its T5 is missing"),
+        ({"status": "unusable", "reason": "its VAE is missing."}, "cannot be used: its VAE is missing"),
+        ({"status": "rejected", "base": "flux", "reason": "it is cut off"}, "it is cut off"),
+        ({"status": "unusable", "base": "unknown", "reason": "its base is open"}, "its base is open"),
+        ({"base": "unknown", "path": __file__}, "What cat is is not known. Say its type and base in models.yaml"),
     ],
 )
 def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
@@ -173,6 +173,34 @@ def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
     assert registry.find("cat").name == "cat"
     with pytest.raises(ModelMissing, match=says):
         registry.usable("cat")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"type": "lora"}, "cat is a lora; a job needs a main model"),
+        ({"type": "vae", "path": "/gone"}, "cat is a vae; a job needs a main model"),
+        ({"variant": "inpaint"}, "cat is a sd-1 inpaint model, which cannot be rendered yet"),
+        (
+            {"base": "flux"},
+            "cat is a flux model, which cannot be rendered yet; ordinary sd-1, sd-2 and sdxl models can",
+        ),
+        ({"base": "flux", "status": "unusable", "reason": "its T5 is missing."}, "cannot be rendered yet"),
+        ({"base": "sdxl-refiner"}, "finishes pictures that an sdxl model began, and makes none from text"),
+    ],
+)
+def test_a_model_that_no_job_can_ever_use_is_told_from_one_that_may_arrive(
+    registry: Registry, root: Root, changes: dict[str, str], says: str
+) -> None:
+    registry.add(entry(root, **changes))
+    with pytest.raises(UnfitModel, match=says):
+        registry.usable("cat")
+
+
+@pytest.mark.parametrize("base", ["sd-1", "sd-2", "sdxl"])
+def test_a_job_can_use_ordinary_models_of_these_bases(registry: Registry, root: Root, base: str) -> None:
+    registry.add(entry(root, base=base))
+    assert registry.usable("cat").base == registry.default_main().base == base
 
 
 def test_an_ordinary_model_is_usable(registry: Registry, root: Root) -> None:
@@ -551,8 +579,8 @@ def test_the_default_model_is_the_marked_one_else_the_first(root: Root) -> None:
 def test_no_default_model_is_made_up(root: Root) -> None:
     with pytest.raises(ModelMissing, match="No model is registered yet"):
         Registry(root).default_main()
-    Registry(root).add(entry(root, base="sdxl"))
-    with pytest.raises(ModelMissing, match="No sd-1 model is registered yet"):
+    Registry(root).add(entry(root, base="flux"))
+    with pytest.raises(ModelMissing, match="No sd-1, sd-2 or sdxl model is registered yet"):
         Registry(root).default_main()
 
 

@@ -10,8 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
-#: What the engine can render: variants of main models, by base.
-RENDERABLE = {"sd-1": ("normal",)}
+#: What the engine can render from text: variants of main models, by base.
+RENDERABLE = {"sd-1": ("normal",), "sd-2": ("normal",), "sdxl": ("normal",)}
+#: The same in words.
+RENDERABLE_WORDS = "ordinary sd-1, sd-2 and sdxl models"
+#: Main models that can be loaded, but make no picture from text alone, and why.
+_NOT_FROM_TEXT = {"sdxl-refiner": "finishes pictures that an sdxl model began, and makes none from text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,20 @@ class Entry:
     def why(self) -> str:
         """The reason without the path of the source, for where that stands beside it."""
         return self.reason.removeprefix(f"{self.source}: ")
+
+    @property
+    def why_unfit(self) -> str:
+        """Why no job can render with this model, whatever else arrives: a sentence without its name.
+
+        Empty when a job can, and as long as it is not known what the model is.
+        """
+        if self.type == "unknown" or (self.type, self.base) == ("main", "unknown") or self.is_renderable:
+            return ""
+        if self.type != "main":
+            return f"is a {self.type}; a job needs a main model"
+        kind = " ".join(word for word in (self.base, self.variant) if word and word != "normal")
+        why = _NOT_FROM_TEXT.get(self.base, "cannot be rendered yet")
+        return f"is a {kind} model, which {why}; {RENDERABLE_WORDS} can be rendered"
 
     def as_json(self) -> dict[str, Any]:
         facts = asdict(self)
