@@ -154,9 +154,9 @@ _INVOKEAI_EXTRAS = {
     "init_image": "an init image",
     "refiner_model": "a refiner",
     "hrf_enabled": "the high resolution fix",
-    "positive_style_prompt": "a style prompt",
-    "negative_style_prompt": "a negative style prompt",
 }
+#: Prompts for SDXL's second text encoder alone, and the prompts that it reads without them.
+_STYLES = {"positive_style_prompt": "positive_prompt", "negative_style_prompt": "negative_prompt"}
 
 
 def _read_invokeai(text: str, found: _Collector) -> dict[str, Any]:
@@ -179,6 +179,9 @@ def _read_invokeai(text: str, found: _Collector) -> dict[str, Any]:
     for key, what in _INVOKEAI_EXTRAS.items():
         if data.get(key):
             found.refuse(key, what)
+    for style, prompt in _STYLES.items():
+        if (data.get(style) or "").strip() not in ("", (data.get(prompt) or "").strip()):
+            found.refuse(style, "a style prompt of its own")
     return data
 
 

@@ -109,6 +109,11 @@ def _a1111_value(value: Any) -> str:
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
 
 
+#: What InvokeAI also records of a base. Empty style prompts say that both text encoders of SDXL read the prompts;
+#: without them InvokeAI would keep those that its user had there before.
+_STYLES: Mapping[str, Mapping[str, str]] = {"sdxl": {"positive_style_prompt": "", "negative_style_prompt": ""}}
+
+
 def _invokeai_metadata(model: ModelRef, image: Image) -> dict[str, Any]:
     """InvokeAI's core metadata; its models are found by key or by hash and name."""
     prefix = "" if model.base in ("sd-1", "sd-2") else f"{model.base.replace('-', '_')}_"
@@ -117,6 +122,7 @@ def _invokeai_metadata(model: ModelRef, image: Image) -> dict[str, Any]:
         "generation_mode": f"{prefix}txt2img",
         "positive_prompt": prompt,
         "negative_prompt": negative,
+        **_STYLES.get(model.base, {}),
         "width": image.width,
         "height": image.height,
         "seed": image.seed,

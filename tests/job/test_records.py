@@ -174,6 +174,10 @@ def test_a_prompt_alone_is_a_text_of_a1111_too() -> None:
     [
         ({"loras": [{"model": {"name": "ink"}, "weight": 0.8}]}, "loras: The picture was made with LoRAs, which is"),
         ({"generation_mode": "sdxl_img2img"}, 'generation_mode: The picture was made with the mode "sdxl_img2img"'),
+        (
+            {"generation_mode": "sdxl_txt2img", "positive_style_prompt": "oil"},
+            "positive_style_prompt: The picture was made with a style prompt of its own",
+        ),
         ({"hrf_enabled": True}, "hrf_enabled: The picture was made with the high resolution fix"),
         ({"scheduler": "dpm_fancy"}, 'scheduler: "dpm_fancy" is no scheduler that is known here.'),
         ({"width": 770}, "width: 770 is not a multiple of 8. Use 768 or 776."),
@@ -186,6 +190,12 @@ def test_what_cannot_be_made_again_is_named(extra: dict[str, Any], told: str) ->
     assert [problem for problem in problems(found) if problem.startswith(told)]
     with pytest.raises(JobError, match=r"^drop\.png: "):
         job_of_record(found)
+
+
+@pytest.mark.parametrize("joined", ["", " ", "a lighthouse at dusk", "a lighthouse at dusk "])
+def test_a_style_prompt_that_says_what_the_prompt_says_is_none(joined: str) -> None:
+    sdxl = {"generation_mode": "sdxl_txt2img", "positive_style_prompt": joined, "negative_style_prompt": "blurry"}
+    assert problems(record(invokeai_metadata={**INVOKEAI, **sdxl})) == []
 
 
 def test_loras_and_upscaling_of_a1111_are_named() -> None:

@@ -123,6 +123,14 @@ def test_invokeai_gets_its_core_metadata() -> None:
     }
 
 
+def test_invokeai_is_told_of_an_sdxl_picture_as_it_tells_itself() -> None:
+    plan = Plan("cat", ModelRef("xl", "/m", "sdxl", hash="blake3:0123"), (IMAGE,))
+    told = json.loads(chunks(plan, IMAGE, {})["invokeai_metadata"])
+    assert told["generation_mode"] == "sdxl_txt2img"
+    assert told["model"]["base"] == "sdxl"
+    assert (told["positive_style_prompt"], told["negative_style_prompt"]) == ("", "")
+
+
 def test_a1111_gets_its_text() -> None:
     assert chunks(PLAN, IMAGE, {})["parameters"] == (
         "a red circle\nNegative prompt: blurry, dark\n"
