@@ -6,6 +6,7 @@ Called by identification, settling and conversion. They are written by strangers
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ from invokeai_daemon.models.header import opened
 MAX_BYTES = 4 * 1024 * 1024
 #: Values in it; each costs up to a hundred bytes once it is parsed, and the daemon itself reads configs.
 MAX_VALUES = 200_000
+
+
+def has_config(path: Path) -> bool:
+    """Whether a folder has this config, which then says what the folder is: nothing else in it is asked instead.
+
+    Raises UnreadableModel when something else has its name: a pipe, a device, a link that leads nowhere.
+    """
+    if not os.path.lexists(path):
+        return False
+    with opened(path):
+        return True
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def is_companion(name: str, is_there: Callable[[str], bool]) -> bool:
 
 def is_model_folder(folder: Path) -> bool:
     """Whether all that is below a folder is one model."""
-    if (folder / PIPELINE).exists():
+    if os.path.lexists(folder / PIPELINE):
         return True
     if not any((folder / mark).exists() for mark in MARKS):
         return False

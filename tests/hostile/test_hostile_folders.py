@@ -88,6 +88,8 @@ SPOILT: dict[str, Callable[[Path, Path], None]] = {
     "a config of 8 GB": _swap(_sparse, "model_index.json"),
     "a config that is a pipe": _swap(os.mkfifo, "model_index.json"),
     "a config that is a device": _swap(lambda path: path.symlink_to("/dev/zero"), "model_index.json"),
+    "a config that leads nowhere": _swap(lambda path: path.symlink_to("nowhere"), "model_index.json"),
+    "a config that is a folder": _swap(Path.mkdir, "model_index.json"),
     "a part's config of 8 GB": _swap(_sparse, "unet/config.json"),
     "a part's config that is a pipe": _swap(os.mkfifo, "unet/config.json"),
     "a part's config of 200,000 lists": _config(b"[" * 200_000 + b"]" * 200_000, "unet/config.json"),

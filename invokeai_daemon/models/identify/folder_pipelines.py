@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from invokeai_daemon.errors import UnknownModel, UnsafeModel
-from invokeai_daemon.models.configs import read_config
+from invokeai_daemon.models.configs import has_config, read_config
 from invokeai_daemon.models.identify.deciding import Finding
 from invokeai_daemon.models.identify.folder_classes import (
     STABLE_DIFFUSION,
@@ -51,7 +51,7 @@ def read_pipeline(folder: Path, sidecar: Sidecar | None) -> Finding:
     own = pipeline_of(name)
     if own is not None:
         identity, why = _of_its_own(folder, index, own)
-    elif (folder / "unet" / "config.json").is_file() or name in STABLE_DIFFUSION:
+    elif has_config(folder / "unet" / "config.json") or name in STABLE_DIFFUSION:
         identity, why = _stable_diffusion(folder, index, name)
     else:
         identity, why = _of_no_family(folder, name, sidecar)
@@ -186,7 +186,7 @@ def _what_is_missing(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _what_a_part_lacks(part: Path) -> Iterator[str]:
-    if not (part / "config.json").is_file():
+    if not has_config(part / "config.json"):
         yield f"{part.name}/config.json is missing. {REPAIR[0]}"
     lacks = stock_of(part).lacks()
     if lacks:
@@ -195,7 +195,7 @@ def _what_a_part_lacks(part: Path) -> Iterator[str]:
 
 def _config_of(folder: Path, part: str, name: str = "config.json") -> dict[str, Any] | None:
     path = folder / part / name
-    return read_config(path) if path.is_file() else None
+    return read_config(path) if has_config(path) else None
 
 
 # Sidecars and safety

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from invokeai_daemon.errors import ModelError, UnreadableModel
-from invokeai_daemon.models.configs import read_config
+from invokeai_daemon.models.configs import has_config, read_config
 from invokeai_daemon.models.header import Header, read_header
 from invokeai_daemon.models.identify.deciding import Finding, decide
 from invokeai_daemon.models.identify.folder_classes import (
@@ -35,13 +35,13 @@ _ENCODERS = ("text_encoder", "image_encoder")
 
 def read_folder(folder: Path, sidecar: Sidecar | None, hint: str | None) -> Finding:
     """What a folder is. Raises UnreadableModel when it is no model or broken, UnsafeModel when it asks for code."""
-    if (folder / "model_index.json").is_file():
+    if has_config(folder / "model_index.json"):
         return read_pipeline(folder, sidecar)
     lone = _file_that_is_the_model(folder)
     if lone is not None:
         path, form = lone
         return _as(form, _by_weights(folder, replace(read_header(path), path=folder), sidecar, hint))
-    if (folder / "config.json").is_file():
+    if has_config(folder / "config.json"):
         return _part_of_a_pipeline(folder, sidecar, hint)
     inner = _only_part(folder)
     if inner is not None:
