@@ -23,7 +23,7 @@ from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.output.metadata import read_record
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.settings import RenderSettings, Settings
-from tests.engine.build import image
+from tests.engine.build import build_sd_2, build_sdxl, image
 
 Events = list[dict[str, Any]]
 
@@ -117,6 +117,24 @@ def test_jobs_share_forwards_and_each_picture_is_the_one_it_is_alone(
                 pixels_of(each.folder / Results(each.folder).name(each.plan, wanted)) for each in (ticket, alone)
             ]
             assert np.array_equal(first, again)
+
+
+def test_models_of_several_families_render_in_turn_and_share_no_forward(
+    renderer: Renderer, order: Callable[..., Ticket], shared: list[int], events: Events, tmp_path: Path
+) -> None:
+    xl, v = build_sdxl(tmp_path / "xl"), build_sd_2(tmp_path / "v", "v_prediction")
+    order("one", image(1), image(2))
+    order("xl", image(1), image(2, prompt="a green square", steps=3), **_identity(xl))
+    order("v", image(1), **_identity(v))
+    run(renderer)
+    assert told(events, "image_failed") == []
+    assert sorted(told(events, "published")) == [("one", 1), ("one", 2), ("v", 1), ("xl", 1), ("xl", 2)]
+    assert shared == [2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1]
+    assert [event["model"] for event in events if event["event"] == "loaded"] == ["tiny", "tiny-xl", "tiny-2"]
+
+
+def _identity(model: ModelRef) -> dict[str, Any]:
+    return {key: getattr(model, key) for key in ("name", "path", "base", "hash", "prediction_type")}
 
 
 def test_a_lane_that_ends_makes_room_for_the_next(
