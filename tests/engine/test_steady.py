@@ -19,6 +19,11 @@ LAYERS = [
     (nn.Conv2d(640, 320, 1), (640, 16, 16)),
     (nn.Conv2d(1280, 1280, 3, padding=1), (1280, 4, 4)),
     (nn.Conv2d(4, 4, 1), (4, 64, 64)),
+    # SDXL's: the numbers and the pooled text, that text's projection, hidden states, pixels as tokens.
+    (nn.Linear(2816, 1280), (2816,)),
+    (nn.Linear(1280, 1280, bias=False), (1280,)),
+    (nn.Linear(2048, 640, bias=False), (77, 2048)),
+    (nn.Linear(640, 640), (99, 640)),
     (nn.SiLU(), (640, 32, 32)),
     (nn.SiLU(), (320, 33, 27)),
     (QuickGELUActivation(), (77, 3072)),
