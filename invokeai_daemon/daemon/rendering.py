@@ -155,10 +155,20 @@ class Rendering:
         self.worker.achieved()
         if job is None:
             return
-        outcome = Outcome(message["image"], "done", message.get("seconds"), tuple(message.get("warnings", ())))
+        outcome = Outcome(
+            message["image"],
+            "done",
+            message.get("seconds"),
+            tuple(message.get("warnings", ())),
+            tokenization=message.get("tokenization"),
+        )
         if job.end(outcome):
             self.published += 1
             events.debug("image.published", job=job.id, image=message["image"], file=message.get("file"))
+            for key, prompts in (outcome.tokenization or {}).items():
+                for each in prompts:
+                    tokens = "|".join(each["tokens"])
+                    events.info("prompt.tokens", job=job.id, image=outcome.number, key=key, tokens=tokens)
         self._end_if_finished(job)
 
     def _take_failure(self, message: Message, now: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invokeai_daemon.engine.prompts import Encoded
 from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.prompt.understand import understood
 
 #: The scores on LAION's scale of beauty that the refiner is told of what is wanted, and of what is not.
 SCORE, NEGATIVE_SCORE = 6.0, 2.5
@@ -48,7 +49,11 @@ def of_texts(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -
 
 def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
     """SDXL: also the pooled text, and the sizes before and after cutting."""
-    if len(texts) > 1 and not image.negative_prompt and index.get("force_zeros_for_empty_prompt", True):
+    if (
+        len(texts) > 1
+        and understood(image).negative.plain_text == ""
+        and index.get("force_zeros_for_empty_prompt", True)
+    ):
         texts = [texts[0].zeroed(), *texts[1:]]
     size = image.height, image.width
     return _with_numbers(texts, [(*size, *UNCUT, *size)] * len(texts))

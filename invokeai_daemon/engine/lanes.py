@@ -19,10 +19,11 @@ from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
 from invokeai_daemon.engine.noise import first_noise
 from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.prompts import Encoded
-from invokeai_daemon.engine.schedulers import expected_end, noised, part_of_run, step_arguments
+from invokeai_daemon.engine.prompts import Encoded, Text
+from invokeai_daemon.engine.schedulers import draw_along_a_path, expected_end, noised, part_of_run, step_arguments
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.prompt.understand import understood
 
 
 @dataclass(eq=False)
@@ -46,6 +47,8 @@ class Lane:
     #: True for an image that must share no forward with others.
     alone: bool = False
     warnings: list[str] = field(default_factory=list)
+    #: How the prompts were split into tokens, if that is asked for.
+    tokenization: dict[str, Any] | None = None
     #: Evaluations of the denoiser that are done.
     index: int = 0
     #: What the latents are expected to become, after a step of which a picture is wanted.
@@ -72,7 +75,8 @@ class Lane:
     @property
     def group(self) -> tuple[object, ...]:
         """Lanes with equal groups can share a forward."""
-        return self.pipeline, tuple(self.latents.shape), self.image.seamless, self if self.alone else None
+        tokens = self.conditioning.texts.shape[1]
+        return self.pipeline, tuple(self.latents.shape), tokens, self.image.seamless, self if self.alone else None
 
     def model_input(self) -> Tensor:
         """The latents as the denoiser takes them, [rows, channels, h, w]."""
@@ -96,13 +100,15 @@ class Lane:
         return expected_end(self.scheduler, prediction, self.timestep, self.latents)
 
 
-def texts_of(image: Image) -> list[str]:
+def texts_of(image: Image) -> list[Text]:
     """The texts whose conditioning the image needs, in the order of its rows."""
+    seen = understood(image)
     # Guidance of exactly 1 gives the prompt's own prediction, so the negative prompt's row is left out.
-    return [image.prompt] if image.cfg_scale == 1 else [image.negative_prompt, image.prompt]
+    trees = [seen.positive] if image.cfg_scale == 1 else [seen.negative, seen.positive]
+    return [tree if tree.plain_text is None else tree.plain_text for tree in trees]
 
 
-def encode_texts(pipeline: Pipeline, images: Sequence[Image]) -> dict[int, dict[str, Encoded]]:
+def encode_texts(pipeline: Pipeline, images: Sequence[Image]) -> dict[int, dict[Text, Encoded]]:
     """All texts of some images, by their clip skip; equal ones are encoded once, and many together."""
     return {
         skipped: pipeline.prompts.encode((text for image in several for text in texts_of(image)), skipped)
@@ -114,13 +120,15 @@ def _clip_skip(image: Image) -> int:
     return image.clip_skip
 
 
-def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], alone: bool = False) -> Lane:
+def start_lane(pipeline: Pipeline, image: Image, encoded: dict[Text, Encoded], alone: bool = False) -> Lane:
     """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
     if image.clip_skip > pipeline.prompts.spare_layers:
         raise RenderError(
             f"clip_skip {image.clip_skip} leaves nothing of the text encoder. "
             f'Model "{pipeline.model.name}" can do without {pipeline.prompts.spare_layers} of its last layers.'
         )
+    if problems := understood(image).problems:
+        raise RenderError(" ".join(str(problem) for problem in problems))
     if pipeline.denoiser.in_channels != pipeline.latent_channels:
         raise RenderError(
             f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels: it fills masked parts '
@@ -129,8 +137,9 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
     timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end)
     noise, generator = first_noise(image, pipeline.latent_shape(image.width, image.height))
-    texts = texts_of(image)
-    cuts = [_cut_warning(encoded[text].cut) for text in texts if encoded[text].cut]
+    draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
+    texts = [encoded[text] for text in texts_of(image)]
+    cuts = [_cut_warning(text.cut) for text in texts if text.cut]
     return Lane(
         image=image,
         pipeline=pipeline,
@@ -138,10 +147,11 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[str, Encoded], al
         scheduler=scheduler,
         timesteps=timesteps,
         step_arguments=step_arguments(scheduler, generator),
-        conditioning=pipeline.tell(image, [encoded[text] for text in texts]),
+        conditioning=pipeline.tell(image, pipeline.prompts.level(texts, image.clip_skip)),
         hooks=hooks_of(image, generator),
         alone=alone,
-        warnings=[*cuts, *pipeline.schedulers.warnings(scheduler)],
+        warnings=[*understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
+        tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
     )
 
 

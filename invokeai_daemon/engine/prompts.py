@@ -1,18 +1,26 @@
 """Prompts: text to hidden states, 77 tokens of CLIP exactly as diffusers encodes them, remembered per model.
 
-Called when lanes start. New texts are encoded together; equal texts once.
+Called when lanes start. New texts are encoded together; equal texts once. What is more than one short plain text is
+encoded by `weighting.py`, each by itself.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.weighting import ids_of, shortened, tokenization, weighted_rows
+from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.prompt.tree import Conjunction, plain
+from invokeai_daemon.job.prompt.understand import understood
+
+#: A text that is nothing but text, or the tree of a prompt.
+Text = str | Conjunction
 #: Texts of one forward of the text encoders.
 BATCH = 16
 #: A text of SDXL takes 0.6 MB.
@@ -27,8 +35,8 @@ class Encoded:
     rows: Tensor
     #: The whole text as one vector, [width]; None where the model has none.
     pooled: Tensor | None
-    #: The end of the text that did not fit; empty when all did.
-    cut: str
+    #: The end of the text that did not fit; empty when all did, as nearly always.
+    cut: str = ""
 
     def zeroed(self) -> Encoded:
         """What models that were trained so take for no text at all."""
@@ -58,11 +66,11 @@ class Encoder:
         length = self.tokenizer.model_max_length
         ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         mask = ids.attention_mask if getattr(self.model.config, "use_attention_mask", False) else None
-        told = self.model(
-            ids.input_ids.to(self.model.device),
-            attention_mask=mask,
-            output_hidden_states=self.is_penultimate or skipped > 0,
-        )
+        return self.forward(ids.input_ids.to(self.model.device), mask, skipped)
+
+    def forward(self, ids: Tensor, mask: Tensor | None, skipped: int) -> tuple[Tensor, Tensor | None]:
+        """The same of token ids [texts, tokens]. The mask leaves tokens out."""
+        told = self.model(ids, attention_mask=mask, output_hidden_states=self.is_penultimate or skipped > 0)
         return self._states(told, skipped), getattr(told, "text_embeds", None)
 
     def _states(self, told: Any, skipped: int) -> Tensor:
@@ -74,14 +82,11 @@ class Encoder:
         norm = getattr(self.model, "text_model", self.model).final_layer_norm
         return norm(told.hidden_states[-1 - skipped])  # type: ignore[no-any-return]
 
-    def cut(self, text: str) -> str:
-        """The end of a text that does not fit."""
-        length = self.tokenizer.model_max_length
+    def fits(self, text: str) -> bool:
+        """Whether a text fits into one forward."""
+        room = int(self.tokenizer.model_max_length) - 2
         # Every token takes at least one byte, so short texts need no second look.
-        if len(text.encode("utf-8", "replace")) <= length - 2:
-            return ""
-        ids = self.tokenizer(text, truncation=False, verbose=False).input_ids
-        return str(self.tokenizer.decode(ids[length - 1 : -1])) if len(ids) > length else ""
+        return len(text.encode("utf-8", "replace")) <= room or len(ids_of(self.tokenizer, text)) <= room
 
 
 class Prompts:
@@ -91,7 +96,7 @@ class Prompts:
         """The hidden states of several encoders stand side by side."""
         self.encoders = tuple(encoders)
         #: By text and the layers that were skipped.
-        self._known: OrderedDict[tuple[str, int], Encoded] = OrderedDict()
+        self._known: OrderedDict[tuple[Text, int], Encoded] = OrderedDict()
 
     @property
     def spare_layers(self) -> int:
@@ -99,13 +104,17 @@ class Prompts:
         return min(encoder.spare_layers for encoder in self.encoders)
 
     @torch.inference_mode()
-    def encode(self, texts: Iterable[str], skipped: int = 0) -> dict[str, Encoded]:
+    def encode(self, texts: Iterable[Text], skipped: int = 0) -> dict[Text, Encoded]:
         """Each text, encoded without so many of the last layers, at most `spare_layers`."""
         skipped = min(skipped, self.spare_layers)
         wanted = list(dict.fromkeys(texts))
         new = [text for text in wanted if (text, skipped) not in self._known]
-        for start in range(0, len(new), BATCH):
-            self._learn(new[start : start + BATCH], skipped)
+        short = [text for text in new if isinstance(text, str) and self.encoders[0].fits(text)]
+        for start in range(0, len(short), BATCH):
+            self._learn(short[start : start + BATCH], skipped)
+        for text in new:
+            if (text, skipped) not in self._known:
+                self._known[text, skipped] = self._weighted(plain(text) if isinstance(text, str) else text, skipped)
         encoded = {text: self._known[text, skipped] for text in wanted}
         for text in wanted:
             self._known.move_to_end((text, skipped))
@@ -113,10 +122,37 @@ class Prompts:
             self._known.popitem(last=False)
         return encoded
 
+    def level(self, texts: Sequence[Encoded], skipped: int = 0) -> list[Encoded]:
+        """Texts of one image with equally many tokens: to shorter ones that of nothing is appended."""
+        most = max(len(text.rows) for text in texts)
+        if all(len(text.rows) == most for text in texts):
+            return list(texts)
+        nothing = self.encode([""], skipped)[""].rows
+        return [
+            replace(text, rows=torch.cat([text.rows, *[nothing] * ((most - len(text.rows)) // len(nothing))]))
+            for text in texts
+        ]
+
+    def tokenization(self, image: Image) -> dict[str, Any]:
+        """How the prompts of an image are split into tokens, for result.json."""
+        seen, tokenizer = understood(image), self.encoders[0].tokenizer
+        trees = {"prompt": seen.positive, "negative_prompt": seen.negative}
+        return {key: tokenization(tree, tokenizer) for key, tree in trees.items()}
+
     def _learn(self, texts: list[str], skipped: int) -> None:
+        for text, encoded in zip(texts, self._encoded(texts, skipped), strict=True):
+            self._known[text, skipped] = encoded
+
+    def _encoded(self, texts: list[str], skipped: int) -> Iterator[Encoded]:
         told = [encoder.encode(texts, skipped) for encoder in self.encoders]
         rows = torch.cat([states for states, _ in told], dim=-1)
         pooled = next((vectors for _, vectors in told if vectors is not None), [None] * len(texts))
-        for text, row, vector in zip(texts, rows, pooled, strict=True):
-            # The encoders share one vocabulary and one length.
-            self._known[text, skipped] = Encoded(row, vector, self.encoders[0].cut(text))
+        return (Encoded(row, vector) for row, vector in zip(rows, pooled, strict=True))
+
+    def _weighted(self, tree: Conjunction, skipped: int) -> Encoded:
+        # The encoders share one vocabulary and one length, so that their rows stand side by side.
+        tree, cut = shortened(tree, self.encoders[0].tokenizer)
+        rows = torch.cat([weighted_rows(encoder, tree, skipped) for encoder in self.encoders], dim=-1)
+        # Weights mean nothing to the vector of a whole text, as in InvokeAI, and what does not fit it is left out.
+        [whole] = self._encoded([tree.text], skipped)
+        return Encoded(rows, whole.pooled, cut)

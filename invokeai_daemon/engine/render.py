@@ -283,6 +283,7 @@ class Renderer:
                     "seed": image.seed,
                     "seconds": round(time.monotonic() - one.started, 3),
                     "warnings": one.picture.warnings,
+                    "tokenization": one.lane.tokenization,
                 }
             )
 

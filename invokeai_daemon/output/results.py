@@ -38,6 +38,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     #: Why it failed.
     error: str = ""
+    #: How the prompts were split into tokens; None when the job does not ask.
+    tokenization: dict[str, Any] | None = None
 
 
 class Results:
@@ -115,4 +117,5 @@ class Results:
             "seconds": outcome.seconds,
             "warnings": list(outcome.warnings),
             "error": None if is_there else outcome.error or None,
+            **({"tokenization": outcome.tokenization} if outcome.tokenization else {}),
         }

@@ -30,7 +30,7 @@ Events of the renderer
     {"event": "loading", "model": "demo"} · {"event": "loaded", "model": "demo", "seconds": 1.2}
     {"event": "step", "job": "cat", "image": 1, "step": 3, "steps": 20}   at most a few per second
     {"event": "published", "job": "cat", "image": 1, "file": "0001.42.png", "seed": 42, "seconds": 2.1,
-     "warnings": []}
+     "warnings": [], "tokenization": {…} | null}
     {"event": "image_failed", "job": "cat", "image": 1, "error": "…", "temporary": false}
     {"event": "cancelled", "job": "cat"}
 

@@ -107,6 +107,15 @@ def test_result_json_tells_how_each_image_ended(results: Results) -> None:
     assert "/home/me" not in results.result_file.read_text()
 
 
+def test_result_json_tells_tokens_where_a_job_asks(results: Results) -> None:
+    results.begin(PLAN)
+    tokens = {"prompt": [{"fragments": [{"text": "a cat", "weight": 1.0}], "tokens": ["a ", "cat "], "count": 2}]}
+    results.finish(PLAN, [Outcome(1, "failed", tokenization=tokens), Outcome(2, "failed")])
+    first, second, _ = json.loads(results.result_file.read_text())["images"]
+    assert first["tokenization"] == tokens
+    assert "tokenization" not in second
+
+
 def test_what_lies_on_disk_is_done_whatever_the_last_try_said(results: Results) -> None:
     results.begin(PLAN)
     results.publish(PLAN, PLAN.images[2], b"png")
