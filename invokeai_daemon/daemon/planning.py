@@ -6,7 +6,7 @@ Raises JobError where the user must act, ModelMissing where the job can wait.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
+from invokeai_daemon.strict_toml import show
 
 
 def draw_seed() -> int:
@@ -77,10 +78,21 @@ class Planner:
 
     def _check_prompts(self, job: Job) -> None:
         asked = {**COMMON_DEFAULTS, **self._defaults, **job.model_dump(exclude_none=True)}
-        problems = understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"]).problems
+        seen = understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"])
+        problems = [*seen.problems]
+        if asked["prompt_syntax"] != "plain":
+            problems += self._registered(seen.positive.triggers, "prompt")
+            problems += self._registered(seen.negative.triggers, "negative_prompt")
         if problems:
             lines = job.source.lines
             raise JobError(job.source.where, [replace(each, line=lines.get(each.key)) for each in problems])
+
+    def _registered(self, triggers: Iterable[str], key: str) -> Iterator[Problem]:
+        """What `<name>` in a prompt asks for, where it is there; other names are words, and a warning of the engine."""
+        for name in triggers:
+            entry = self._registry.get(name)
+            if entry is not None and entry.type == "embedding":
+                yield Problem(f"The embedding {show(name)} is not supported yet.", key, hint="Remove it.")
 
     def results(self, job_id: str) -> Results:
         return Results(self._root.outputs / job_id)

@@ -231,6 +231,36 @@ def test_a_linked_job_leaves_the_file_behind_the_link_alone(desk: Desk, tmp_path
     assert own.read_text() == JOB
 
 
+# Prompts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a cat.swap(dog)", "line 1: prompt: .swap(…) is not supported yet."),
+        ("a cat withLora(ink, 0.8)", 'line 1: prompt: The LoRA "ink" is not supported yet. Remove it.'),
+        ("a <ink> cat", 'line 1: prompt: The embedding "ink" is not supported yet. Remove it.'),
+    ],
+)
+def test_a_prompt_that_cannot_be_rendered_fails_the_job_even_before_its_model_is_there(
+    desk: Desk, prompt: str, told: str
+) -> None:
+    desk.register("ink", type="embedding")
+    desk.drop("cat.toml", f'prompt = "{prompt}"\nmodel = "none"\n')
+    desk.tick(QUIET)
+    assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}
+    assert told in desk.error("cat")
+
+
+def test_the_syntax_of_prompts_can_be_a_default(root: Root) -> None:
+    desk = Desk(root, defaults={"prompt_syntax": "plain"})
+    desk.register()
+    desk.drop("cat.toml", 'prompt = "a cat.swap(dog)"\n')
+    desk.tick(QUIET)
+    assert desk.places() == {"running": ["cat.toml"]}
+    assert 'prompt_syntax = "plain"' in (root.outputs / "cat" / "job.toml").read_text()
+
+
 # Waiting
 
 
