@@ -9,15 +9,18 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
 from torch import Tensor
 
+from invokeai_daemon.engine.er_sde import ERSDEScheduler
 from invokeai_daemon.errors import RenderError
-from invokeai_daemon.job.schedulers import BY_NAME
+from invokeai_daemon.job.schedulers import BY_NAME, Scheduler
 
 #: The word of a scheduler's config for a model that was trained until nothing but noise was left.
 ZERO_SNR = "rescale_betas_zero_snr"
@@ -25,6 +28,9 @@ NOT_FROM_PURE_NOISE = (
     "the model begins with pure noise, which this scheduler cannot, so very dark and very bright pictures may turn out "
     "greyer; euler, ddim and dpmpp_2m can"
 )
+
+#: Schedulers that diffusers does not have.
+OWN: Mapping[str, Any] = {"ERSDEScheduler": ERSDEScheduler}
 
 
 class Schedulers:
@@ -46,15 +52,36 @@ class Schedulers:
 
     def _build(self, name: str, steps: int) -> Any:
         known = BY_NAME.get(name)
-        if known is None or known.class_name is None:
-            raise RenderError(f'scheduler "{name}" is not one that can be rendered. Try "euler" or "dpmpp_2m_k".')
+        if known is None:
+            raise RenderError(f'there is no scheduler "{name}". Try "euler" or "dpmpp_2m_k".')
         try:
-            scheduler = getattr(diffusers, known.class_name).from_config(self.config, **known.options)
+            scheduler = class_of(known).from_config(self.config, **known.options)
             # Timesteps stay on the CPU: the step number is looked up there, and a device would have to be waited for.
             scheduler.set_timesteps(steps, device="cpu")
         except (ValueError, IndexError, ImportError, NotImplementedError) as error:
             raise RenderError(f'scheduler "{name}" cannot make {steps} steps with this model: {error}') from error
         return scheduler
+
+
+def class_of(scheduler: Scheduler) -> Any:
+    """diffusers' class of a scheduler, or ours where diffusers has none."""
+    return OWN.get(scheduler.class_name) or getattr(diffusers, scheduler.class_name)
+
+
+def draw_along_a_path(scheduler: Any, seed: int, shape: Sequence[int], device: torch.device) -> None:
+    """Have a scheduler whose noises belong together draw them on the CPU too, from the seed of the image."""
+    if not hasattr(scheduler, "noise_sampler"):
+        return
+    levels = scheduler.sigmas[scheduler.sigmas > 0]
+    path = BrownianTreeNoiseSampler(torch.zeros(*shape), float(levels.min()), float(levels.max()), seed)
+
+    def draw(one: Tensor, other: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            # torchsde rounds the ends of the path, and then finds the outermost levels just beyond them.
+            warnings.filterwarnings("ignore", "Should have t", UserWarning)
+            return path(one, other).to(device)  # type: ignore[no-any-return]
+
+    scheduler.noise_sampler = draw
 
 
 def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:

@@ -13,8 +13,8 @@ class Scheduler:
     """One scheduler by InvokeAI's name."""
 
     name: str
-    #: diffusers' class; None while the renderer cannot run it.
-    class_name: str | None
+    #: diffusers' class, or ours where it has none.
+    class_name: str
     #: What the class is given on top of the model's own scheduler config.
     options: Mapping[str, Any] = field(default_factory=dict)
     #: AUTOMATIC1111's sampler name; empty where it has none.
@@ -26,7 +26,7 @@ class Scheduler:
 
 
 def _with_karras(
-    name: str, class_name: str | None, a1111: str, options: Mapping[str, Any] | None = None
+    name: str, class_name: str, a1111: str, options: Mapping[str, Any] | None = None
 ) -> tuple[Scheduler, Scheduler]:
     """A scheduler and its `_k` twin, which spaces its noise levels after Karras et al."""
     plain = {**(options or {}), "use_karras_sigmas": False}
@@ -34,7 +34,7 @@ def _with_karras(
     return Scheduler(name, class_name, plain, a1111), Scheduler(f"{name}_k", class_name, karras, a1111)
 
 
-#: Every scheduler name of InvokeAI 6, in its order. The ones without a class need packages or code that is not here.
+#: Every scheduler name of InvokeAI 6, in its order.
 TABLE = (
     Scheduler("ddim", "DDIMScheduler", {}, "DDIM"),
     Scheduler("ddpm", "DDPMScheduler", {}),
@@ -55,8 +55,8 @@ TABLE = (
         {"solver_order": 2, "algorithm_type": "sde-dpmsolver++"},
     ),
     *_with_karras("dpmpp_3m", "DPMSolverMultistepScheduler", "DPM++ 3M", {"solver_order": 3}),
-    *_with_karras("dpmpp_sde", None, "DPM++ SDE"),
-    Scheduler("er_sde", None),
+    *_with_karras("dpmpp_sde", "DPMSolverSDEScheduler", "DPM++ SDE"),
+    Scheduler("er_sde", "ERSDEScheduler"),
     *_with_karras("unipc", "UniPCMultistepScheduler", "UniPC"),
     Scheduler("lcm", "LCMScheduler", {}, "LCM"),
     Scheduler("tcd", "TCDScheduler", {}, "TCD"),
@@ -64,8 +64,6 @@ TABLE = (
 
 BY_NAME: Mapping[str, Scheduler] = MappingProxyType({scheduler.name: scheduler for scheduler in TABLE})
 SCHEDULERS: tuple[str, ...] = tuple(BY_NAME)
-#: The schedulers that the renderer can run.
-RENDERABLE: tuple[str, ...] = tuple(scheduler.name for scheduler in TABLE if scheduler.class_name is not None)
 
 #: InvokeAI 2.3's sampler names, and how its successors read them.
 ALIASES: Mapping[str, str] = MappingProxyType(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from invokeai_daemon.job.schedulers import ALIASES, RENDERABLE, SCHEDULERS, canonical
+from invokeai_daemon.job.schedulers import ALIASES, SCHEDULERS, canonical
 from invokeai_daemon.strict_toml import Mistake, nearest, show
 
 MAX_SEED = 2**32 - 1
@@ -39,10 +39,8 @@ def _scheduler(name: str) -> str:
     known = canonical(name)
     if known is None:
         meant = nearest(name, (*SCHEDULERS, *ALIASES))
-        hint = f'Did you mean "{meant}"?' if meant else f"Use one of {', '.join(RENDERABLE)}."
+        hint = f'Did you mean "{meant}"?' if meant else f"Use one of {', '.join(SCHEDULERS)}."
         raise Mistake(f"{show(name)} is no scheduler.", hint)
-    if known not in RENDERABLE:
-        raise Mistake(f"{show(name)} cannot be rendered yet.", f"Use one of {', '.join(RENDERABLE)}.")
     return known
 
 
@@ -249,7 +247,7 @@ def json_schema() -> dict[str, Any]:
     properties.pop(_OWN_KEYS)
     for size in ("width", "height"):
         properties[size]["anyOf"][0]["multipleOf"] = 8
-    properties["scheduler"]["anyOf"][0]["enum"] = [*RENDERABLE, *ALIASES]
+    properties["scheduler"]["anyOf"][0]["enum"] = [*SCHEDULERS, *ALIASES]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **schema,

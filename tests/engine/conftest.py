@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import diffusers
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,6 +15,7 @@ from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.schedulers import class_of
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schedulers import BY_NAME
 from tests.engine.build import build_model, image
@@ -56,8 +56,9 @@ def load_plainly(model: ModelRef) -> Any:
 def render_plainly(plain: Any, wanted: Image, **words: Any) -> Pixels:
     """The picture of an image as diffusers' own pipeline makes it."""
     known = BY_NAME[wanted.scheduler]
-    assert known.class_name is not None
-    plain.scheduler = getattr(diffusers, known.class_name).from_config(plain.own_scheduler.config, **known.options)
+    plain.scheduler = class_of(known).from_config(plain.own_scheduler.config, **known.options)
+    if hasattr(plain.scheduler, "noise_sampler_seed"):
+        plain.scheduler.noise_sampler_seed = wanted.seed
     common = {
         "negative_prompt": wanted.negative_prompt,
         "width": wanted.width,

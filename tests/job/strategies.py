@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.prompt.understand import SYNTAXES
-from invokeai_daemon.job.schedulers import RENDERABLE
+from invokeai_daemon.job.schedulers import SCHEDULERS
 from tests.strict_toml.values import bare_keys, tables, texts, values
 
 seeds = st.integers(0, 2**32 - 1) | st.sampled_from([0, 2**32 - 1, 2**32 - 2])
@@ -46,7 +46,7 @@ job_keys: dict[str, st.SearchStrategy[Any]] = {
     "height": sizes,
     "steps": st.integers(1, 1000),
     "cfg_scale": scales,
-    "scheduler": st.sampled_from(RENDERABLE),
+    "scheduler": st.sampled_from(SCHEDULERS),
     "seed": seeds,
     "iterations": st.integers(1, 20),
     "priority": st.integers(-1000, 1000),
@@ -83,7 +83,7 @@ def plans(draw: st.DrawFn, prompts: st.SearchStrategy[str] = texts) -> Plan:
         "height": draw(sizes),
         "steps": draw(st.integers(1, 1000)),
         "cfg_scale": draw(scales),
-        "scheduler": draw(st.sampled_from(RENDERABLE)),
+        "scheduler": draw(st.sampled_from(SCHEDULERS)),
         **draw(st.fixed_dictionaries({}, optional=optional_keys)),
     }
     drawn = draw(st.lists(seeds, min_size=1, max_size=5))

@@ -86,10 +86,6 @@ def test_sampler_names_of_2_3_are_taken() -> None:
     assert parse_job(b'prompt = ""\nscheduler = "k_euler_a"', "f").scheduler == "euler_a"
 
 
-def test_a_scheduler_that_cannot_be_rendered_says_which_can() -> None:
-    assert '"er_sde" cannot be rendered yet. Use one of ddim, ' in refusal('prompt = ""\nscheduler = "er_sde"')
-
-
 def test_a_whole_number_is_fine_for_cfg_scale_but_not_the_other_way() -> None:
     assert parse_job(b'prompt = ""\ncfg_scale = 7', "f").cfg_scale == 7.0
     assert "steps: 30.0 is not a whole number" in refusal('prompt = ""\nsteps = 30.0')

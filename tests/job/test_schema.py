@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from invokeai_daemon.job.schedulers import ALIASES, RENDERABLE
+from invokeai_daemon.job.schedulers import ALIASES, SCHEDULERS
 from invokeai_daemon.job.schema import Job, json_schema
 
 
@@ -25,5 +25,5 @@ def test_editors_learn_the_rules_of_values() -> None:
     properties = json_schema()["properties"]
     width, scheduler = properties["width"]["anyOf"][0], properties["scheduler"]["anyOf"][0]
     assert (width["minimum"], width["maximum"], width["multipleOf"]) == (64, 32768, 8)
-    assert set(scheduler["enum"]) == {*RENDERABLE, *ALIASES}
+    assert set(scheduler["enum"]) == {*SCHEDULERS, *ALIASES}
     assert properties["seed"]["anyOf"][0]["maximum"] == 2**32 - 1
