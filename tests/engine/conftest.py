@@ -26,6 +26,8 @@ Pixels = npt.NDArray[np.uint8]
 def pytest_configure(config: pytest.Config) -> None:
     # diffusers' schedulers pass torch tensors to numpy in ways that numpy will stop to take some day.
     config.addinivalue_line("filterwarnings", "ignore:__array_:DeprecationWarning")
+    # torchsde rounds the ends of a path, and diffusers then asks for levels just beyond them.
+    config.addinivalue_line("filterwarnings", "ignore:Should have t:UserWarning")
 
 
 @pytest.fixture(scope="session")

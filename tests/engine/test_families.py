@@ -77,7 +77,7 @@ def sdxl(made: Callable[[str], Pair]) -> Pair:
 #: One of each class.
 CLASSES = [name for name in SCHEDULERS if not name.endswith("_k") and name != "dpmpp_3m"]
 SOME = ["euler", "dpmpp_2m_k", "heun"]
-SCHEDULERS = {"sd-2 v": CLASSES, "sdxl": CLASSES, "sdxl v from pure noise": [*SOME, "ddim", "unipc", "lcm"]}
+COMPARED = {"sd-2 v": CLASSES, "sdxl": CLASSES, "sdxl v from pure noise": [*SOME, "ddim", "unipc", "lcm"]}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -85,7 +85,7 @@ def test_schedulers_give_the_pictures_of_diffusers(made: Callable[[str], Pair], 
     pair = made(name)
     images = [
         image(number, scheduler=scheduler, steps=5, negative_prompt="blurred", width=128 if number % 4 == 0 else 64)
-        for number, scheduler in enumerate(SCHEDULERS.get(name, SOME), start=1)
+        for number, scheduler in enumerate(COMPARED.get(name, SOME), start=1)
     ]
     differences = {}
     for wanted in images:
