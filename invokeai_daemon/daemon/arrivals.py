@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from invokeai_daemon.daemon.drops import KINDS, Reading, read_drop
+from invokeai_daemon.daemon.guard import Guard, fault
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.outcomes import Outcomes
 from invokeai_daemon.daemon.planning import Planner
@@ -38,7 +39,9 @@ class Arrivals:
         self._root, self._spool, self._planner, self._queue = root, spool, planner, queue
         self._outcomes, self._watch = outcomes, watch
         self._job_bytes = settings.limits.job_bytes
-        self.settler = Settler(settings.watch.job_quiet_seconds, self._proof)
+        #: A drop over which something of ours goes wrong is left alone until it changes.
+        self.guard = Guard(self._leave_alone)
+        self.settler = Settler(settings.watch.job_quiet_seconds, self._proof, guard=self.guard)
         self._readings: dict[Path, Reading] = {}
         #: What lies in the inbox and is none of its business, each with why.
         self._odd: dict[Path, str] = {}
@@ -54,8 +57,9 @@ class Arrivals:
 
     def look(self, path: Path, sealed: bool, now: float) -> None:
         """Something happened to a path in the inbox or in a dropped folder."""
-        for drop in self._drops_at(path, now):
-            self.settler.see(drop, now, sealed)
+        with self.guard.over(path):
+            for drop in self._drops_at(path, now):
+                self.settler.see(drop, now, sealed)
 
     def look_at_stranger(self, path: Path, sealed: bool, now: float) -> None:
         """A file that a user put straight into queued/ is a drop, too."""
@@ -65,10 +69,21 @@ class Arrivals:
     def step(self, now: float) -> None:
         """Take in what settled."""
         for path in self.settler.ready(now, BATCH):
-            self._take_in(path)
+            with self.guard.over(path):
+                self._take_in(path)
 
     def take_apart(self, ticket: Ticket) -> None:
         """Make the jobs of a picture or a list, each under a name of its own, so that doing it again adds nothing."""
+        try:
+            self._take_apart(ticket)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # It is out of the inbox already, and every start would meet it again.
+            events.exception("drop.fault", path=ticket.path)
+            self._outcomes.fail(ticket, f"{self._outcomes.shown(ticket.path)}: {fault(error)}")
+
+    def _take_apart(self, ticket: Ticket) -> None:
         reading = read_drop(ticket.path, self._outcomes.shown(ticket.path), self._job_bytes)
         if reading.error:
             self._outcomes.fail(ticket, reading.error)
@@ -97,7 +112,8 @@ class Arrivals:
         except OSError:
             return
         for entry in entries:
-            yield from self._drops_at(Path(entry.path), now)
+            with self.guard.over(Path(entry.path)):
+                yield from self._drops_at(Path(entry.path), now)
 
     def _drops_at(self, path: Path, now: float) -> Iterator[Path]:
         if is_ignored(path.name) or (path.parent == self._root.inbox and path.name in (*STATES, "PAUSE")):
@@ -110,7 +126,8 @@ class Arrivals:
                 self._leave_alone(path, "is no regular file, so it is left alone")
         elif path.suffix.lower() not in KINDS:
             self._leave_alone(path, f"is left alone: the inbox takes {', '.join(KINDS)} and folders of these")
-        else:
+        elif not self.guard.passes_over(path):
+            self._odd.pop(path, None)
             yield path
 
     def _leave_alone(self, path: Path, why: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from invokeai_daemon.daemon.guard import Guard
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.notify import Notifier
 from invokeai_daemon.daemon.requests import Requests, Result, Task
@@ -58,6 +59,8 @@ class Downloads:
         #: Tells the intake of what came.
         self._arrived = arrived
         self._running: _Running | None = None
+        self._now = 0.0
+        self.guard = Guard(self._fault)
         self._last_key = 0
         self._idle_since = 0.0
 
@@ -133,8 +136,10 @@ class Downloads:
 
     def _listen(self, now: float) -> None:
         said, death = self.worker.listen(now)
+        self._now = now
         for message in said:
-            self._take(message, now)
+            with self.guard.over(self._running.request if self._running else self.requests.root.autoimport):
+                self._take(message, now)
         running = self._running
         if death is not None and running is not None:
             self._try_again(running, f"The downloader died over it: {death}.", now, costs=not death.is_foreign)
@@ -155,6 +160,11 @@ class Downloads:
                     self._try_again(running, message["reason"], now, costs=False)
                 else:
                     self._failed(running, message["reason"], now)
+
+    def _fault(self, path: Path, fault: str) -> None:
+        """Something of ours went wrong over what the downloader said: that download has failed, the next one begins."""
+        if self._running is not None and self._running.request == path:
+            self._failed(self._running, f"{path}: {fault}", self._now)
 
     def _installed(self, running: _Running, arrivals: list[dict[str, Any]], now: float) -> None:
         paths = [arrival["path"] for arrival in arrivals]

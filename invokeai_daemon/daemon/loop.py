@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from invokeai_daemon import files
@@ -24,11 +25,12 @@ from invokeai_daemon.daemon.notify import Notifier
 from invokeai_daemon.daemon.planning import Planner
 from invokeai_daemon.daemon.rendering import Rendering
 from invokeai_daemon.daemon.room import DiskRoom
+from invokeai_daemon.daemon.slices import SLICE
 from invokeai_daemon.daemon.status import StatusFile, one_line, read_images_done
 from invokeai_daemon.daemon.supervise import Worker
 from invokeai_daemon.daemon.systemd import ServiceManager
 from invokeai_daemon.daemon.thumbnails import Thumbnails
-from invokeai_daemon.daemon.watch import Watch
+from invokeai_daemon.daemon.watch import Hints, Watch
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
@@ -102,6 +104,8 @@ class Daemon:
         self._images_before = read_images_done(root.status_file)
         self._next_scan = self._next_check = self._next_sign = 0.0
         self._failures = 0
+        #: Paths that something happened to, which were not looked at yet.
+        self._touched: dict[Path, bool] = {}
 
     def wake(self) -> None:
         """Wake the loop, from any thread."""
@@ -151,7 +155,9 @@ class Daemon:
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
             self.watch.check()
-        hints = self.watch.take(now)
+        # Those that came before are looked at first; meanwhile the others are kept, and counted, where they come from.
+        hints = Hints() if self._touched else self.watch.take(now)
+        self._touched |= hints.touched
         if self.wishes.rescan or now >= self._next_scan:
             self.wishes.rescan = False
             self._scan(now)
@@ -161,7 +167,10 @@ class Daemon:
                 self.downloads.scan(now)
             if self.root.inbox in hints.scan:
                 self.jobs.scan(now)
-        for path, sealed in hints.touched.items():
+        started = time.monotonic()
+        while self._touched and time.monotonic() - started < SLICE:
+            path = next(iter(self._touched))
+            sealed = self._touched.pop(path)
             if path.parent == self.root.configs:
                 self.intake.changed |= path == self.root.registry_file
             elif path.is_relative_to(self.root.inbox):
@@ -209,7 +218,9 @@ class Daemon:
             self.thumbnails.begin()
 
     def _is_drained(self) -> bool:
-        is_settled = self.intake.is_idle and self.jobs.is_settled and self.downloads.is_idle(self.clock())
+        is_settled = (
+            not self._touched and self.intake.is_idle and self.jobs.is_settled and self.downloads.is_idle(self.clock())
+        )
         return is_settled and not self.board.jobs and (not self.jobs.has_work or self.spool.paused)
 
     # -- sleeping and waking ---------------------------------------------------------------------------------------
@@ -223,6 +234,8 @@ class Daemon:
                         pass
 
     def _next_time(self, now: float) -> float:
+        if self._touched:
+            return now
         times = [
             self._next_scan,
             self._next_check,

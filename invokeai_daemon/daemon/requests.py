@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from invokeai_daemon import files
-from invokeai_daemon.daemon.intake.tree import Tree
+from invokeai_daemon.daemon.guard import Guard
+from invokeai_daemon.daemon.intake.tree import Crowds, Tree
 from invokeai_daemon.daemon.logs import events
-from invokeai_daemon.daemon.settle import Proof, Settler, is_ignored
+from invokeai_daemon.daemon.settle import Proof, Settler, Signature, is_ignored
+from invokeai_daemon.daemon.slices import Slices
 from invokeai_daemon.errors import DaemonError
 from invokeai_daemon.models.install.names import MODEL_SUFFIXES
 from invokeai_daemon.models.install.requests import MAX_BYTES, SUFFIXES, Request, read_request
@@ -67,8 +69,17 @@ class Requests:
     def __init__(self, root: Root, settings: Settings) -> None:
         self.root, self.settings = root, settings
         self._tree = Tree(root.autoimport)
-        self._settler = Settler(settings.watch.job_quiet_seconds, _unproven)
+        self.guard = Guard(self._fault)
+        self._settler = Settler(settings.watch.job_quiet_seconds, _unproven, guard=self.guard)
         self._asked: dict[Path, Asked] = {}
+        #: Files of the same endings that ask for nothing, as they were read.
+        self._silent: dict[Path, Signature] = {}
+        #: Whether a folder is in no model, for the files that were touched at one time.
+        self._outside: dict[Path, bool] = {}
+        self._turn = -1.0
+        self._crowds = Crowds()
+        self._scanning = Slices(self._scan)
+        self._found: set[Path] = set()
         self._notes = Notes(root.state / "downloads.json")
         self._scanned = False
 
@@ -77,43 +88,55 @@ class Requests:
 
     @property
     def are_arriving(self) -> bool:
-        return len(self._settler) > 0
+        return len(self._settler) > 0 or not self._scanning.is_done
 
     def scan(self, now: float) -> None:
-        """Look at all of autoimport/."""
-        found: set[Path] = set()
+        """Look at all of autoimport/. What takes longer is gone on with in `step`."""
+        self._turn_to(now)
+        self._scanning.begin()
+
+    def _scan(self) -> Iterator[None]:
+        self._found = set()
         for listing in self._tree.walk(self.root.autoimport, lambda folder: None):
             for name in filter(_is_called_so, listing.names):
                 path = listing.folder / name
-                if path in self._asked or self._may_ask(path, listing.names):
-                    found.add(path)
-                    self._see(path, now, sealed=False)
+                with self.guard.over(path):
+                    if path in self._asked or self._may_ask(path, listing.names):
+                        self._see(path, self._turn, sealed=False)
+                yield
             if FOLDER in listing.names:
                 discard_forgotten(listing.folder)
-        self._settler.keep_only(found)
+            yield
+        self._settler.keep_only(self._found)
         for path in [path for path in self._asked if not os.path.lexists(path)]:
             self.forget(path)
+        self._silent = {path: state for path, state in self._silent.items() if path in self._found}
         self._scanned = True
 
     def look(self, path: Path, sealed: bool, now: float) -> None:
         """Something happened to a path below autoimport/."""
         if not _is_called_so(path.name):
             return
-        if not os.path.lexists(path):
-            self.forget(path)
-        elif path in self._asked or self._may_ask(path, None):
-            self._see(path, now, sealed)
+        self._turn_to(now)
+        with self.guard.over(path):
+            if not os.path.lexists(path):
+                self.forget(path)
+            elif path in self._asked or self._may_ask(path, self._crowds.names(path.parent, now)):
+                self._see(path, now, sealed)
 
     def step(self, now: float) -> None:
         """Read what settled."""
+        self._turn_to(now)
+        self._scanning.step()
         for path in self._settler.ready(now):
-            self._read(path)
+            with self.guard.over(path):
+                self._read(path)
         if self._scanned and not self.are_arriving:
             self._scanned = False
             self._notes.keep_only({asked.digest for asked in self._asked.values()})
 
     def next_time(self) -> float:
-        return self._settler.next_time()
+        return self._settler.next_time() if self._scanning.is_done else 0.0
 
     def to_do(self) -> Iterator[tuple[Path, Task]]:
         return ((path, task) for path, asked in self._asked.items() for task in asked.tasks if task.result is None)
@@ -147,22 +170,37 @@ class Requests:
 
     def _may_ask(self, path: Path, names: Collection[str] | None) -> bool:
         """Whether a file can be a request: it is in no model's folder and belongs to no model beside it."""
-        models = (path.stem, *(f"{path.stem}{suffix}" for suffix in MODEL_SUFFIXES))
+        folder, stem = path.parent, path.stem
+        if folder not in self._outside:
+            self._outside[folder] = self._tree.unit(path) == path
+        models = (stem, *(f"{stem}{suffix}" for suffix in MODEL_SUFFIXES))
         # One folder may hold thousands of sidecars: it is not listed for each of them.
-        is_there = names.__contains__ if names is not None else lambda name: os.path.lexists(path.with_name(name))
-        belongs = any(map(is_there, models))
-        return not belongs and self._tree.unit(path) == path
+        is_there = names.__contains__ if names is not None else lambda name: os.path.lexists(f"{folder}{os.sep}{name}")
+        return self._outside[folder] and not any(map(is_there, models))
+
+    def _turn_to(self, now: float) -> None:
+        if now != self._turn:
+            self._turn, self._outside = now, {}
+
+    def _fault(self, path: Path, fault: str) -> None:
+        """Something of ours went wrong over a request: it is one that cannot be followed."""
+        self._settler.forget(path)
+        self._asked[path] = Asked("", mistake=f"{path}: {fault}")
 
     def _see(self, path: Path, now: float, sealed: bool) -> None:
+        self._found.add(path)
+        if self.guard.passes_over(path) or (path in self._silent and self._silent[path] == _state(path)):
+            return
         asked = self._asked.get(path)
         raw = _content(path) if asked is not None else None
         if asked is None or raw is None or _digest(raw) != asked.digest:
             self._settler.see(path, now, sealed)
 
     def _read(self, path: Path) -> None:
-        raw = _content(path)
+        self._silent.pop(path, None)
+        state, raw = _state(path), _content(path)
         before = self._asked.get(path)
-        if raw is None or (before is not None and before.digest == _digest(raw)):
+        if state is None or raw is None or (before is not None and before.digest == _digest(raw)):
             return
         asked = Asked(_digest(raw))
         try:
@@ -173,6 +211,7 @@ class Requests:
         else:
             if request is None:
                 self._asked.pop(path, None)
+                self._silent[path] = state
                 return
             asked.tasks = list(self._tasks(path, asked.digest, request))
         self._asked[path] = asked
@@ -245,6 +284,13 @@ def _content(path: Path) -> bytes | None:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return None
         return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _state(path: Path) -> Signature | None:
+    try:
+        return Signature.of(path)
     except OSError:
         return None
 

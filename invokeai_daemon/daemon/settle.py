@@ -17,8 +17,11 @@ import signal
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from invokeai_daemon.daemon.guard import Guard
 
 Proof = Literal["complete", "incomplete", "unknown"]
 
@@ -26,6 +29,9 @@ Proof = Literal["complete", "incomplete", "unknown"]
 PATIENCE = 3
 #: Seconds between looks at a drop that somebody holds open or whose download is marked unfinished.
 LONGEST_PAUSE = 60.0
+
+#: Drops that are looked at in one step; looking costs a dozen calls of the system, and many arrive at once.
+LOOKS = 128
 
 _UNFINISHED = (".part", ".crdownload", ".aria2")
 _IGNORED_SUFFIXES = (
@@ -66,17 +72,33 @@ class Signature(NamedTuple):
     def of_folder(cls, path: Path) -> Signature:
         """One signature for all that is below a folder. Raises OSError when it is gone."""
         size, modified, count = 0, 0, 0
-        for folder, _, names in os.walk(path):
-            for name in names:
-                count += 1
+        to_do = [str(path)]
+        while to_do:
+            for entry in _entries(to_do.pop()):
+                # A listing, not paths: models of tens of thousands of files are walked in the daemon's loop.
                 try:
-                    found = (Path(folder) / name).stat()
+                    if entry.is_dir(follow_symlinks=False):
+                        to_do.append(entry.path)
+                        continue
+                    is_folder = entry.is_dir()
+                    count += not is_folder
+                    found = None if is_folder else entry.stat()
                 except OSError:
+                    count += 1
                     continue
-                size += found.st_size
-                modified = max(modified, found.st_mtime_ns)
+                if found is not None:
+                    size += found.st_size
+                    modified = max(modified, found.st_mtime_ns)
         found = path.stat()
         return cls(found.st_dev, found.st_ino, size, modified + count)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def is_ignored(name: str) -> bool:
@@ -148,6 +170,8 @@ class Settler:
     #: Whether a drop is complete, told from its content.
     proof: Callable[[Path], Proof]
     signature: Callable[[Path], Signature] = Signature.of
+    #: What keeps a fault over one drop from the others.
+    guard: Guard = field(default_factory=lambda: Guard(lambda path, fault: None))
     _arrivals: dict[Path, _Arrival] = field(default_factory=dict)
     _next: float = float("inf")
 
@@ -188,11 +212,16 @@ class Settler:
         if now < self.next_time():
             return []
         found: list[Path] = []
-        for path in [path for path, arrival in self._arrivals.items() if arrival.due <= now]:
+        due = (path for path, arrival in self._arrivals.items() if arrival.due <= now)
+        for path in list(islice(due, LOOKS)):
             if len(found) == limit:
                 break
-            if self._is_ready(path, now):
+            is_ready = False
+            with self.guard.over(path):
+                is_ready = self._is_ready(path, now)
+            if is_ready or self.guard.passes_over(path):
                 self._arrivals.pop(path, None)
+            if is_ready:
                 found.append(path)
         self._next = min((arrival.due for arrival in self._arrivals.values()), default=float("inf"))
         return found

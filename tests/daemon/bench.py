@@ -32,7 +32,7 @@ class Bench:
         self.worker = Worker("importer", importer, self.selector, 3600.0)
         loaded = Settings.model_validate({"watch": {"model_quiet_seconds": QUIET}, **settings})
         self.intake = Intake(root, loaded, self.registry, self.watch, self.worker, Notifier(""))
-        self.intake.scan(self.now)
+        self.scan()
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds
@@ -57,6 +57,8 @@ class Bench:
 
     def scan(self) -> None:
         self.intake.scan(self.now)
+        while self.intake.is_scanning:
+            self.intake.step(self.now)
 
     def seal(self, path: Path) -> Path:
         self.intake.look(path, True, self.now)

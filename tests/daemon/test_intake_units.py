@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from invokeai_daemon.daemon.intake.tree import MAX_DEPTH
+from invokeai_daemon.daemon.settle import Signature
 from tests.daemon.bench import QUIET, Bench, lora, model, orders
 from tests.models.convert import small
 
@@ -218,11 +219,12 @@ def test_a_model_of_many_files_is_walked_once_in_a_turn_not_once_for_each(
     for path in files:
         path.touch()
     walked: list[str] = []
-    real = os.walk
-    monkeypatch.setattr(os, "walk", lambda top, *rest, **more: walked.append(str(top)) or real(top, *rest, **more))
+    real = Signature.of_folder
+    monkeypatch.setattr(Signature, "of_folder", lambda path: walked.append(str(path)) or real(path))
     for path in files:
         bench.intake.look(path, True, 1000.0)
     assert 1 <= len(walked) < 10
-    walked.clear()
+    files[0].write_bytes(b"more")
     bench.intake.look(files[0], True, 1001.0)
-    assert walked
+    bench.tick(QUIET)
+    assert not bench.intake.importing, "it did not rest"

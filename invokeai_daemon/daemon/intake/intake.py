@@ -13,13 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from invokeai_daemon.daemon.guard import Guard
 from invokeai_daemon.daemon.intake.notes import Note, Notes, signature_of
 from invokeai_daemon.daemon.intake.orders import Answer, Loss, Order, Orders
 from invokeai_daemon.daemon.intake.records import Record, Records, record_of, verdict_entry
-from invokeai_daemon.daemon.intake.tree import Tree, is_lone_part, why_not_a_file
+from invokeai_daemon.daemon.intake.tree import Crowds, Tree, is_lone_part, why_not_a_file
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.notify import Notifier
 from invokeai_daemon.daemon.settle import Proof, Settler, Signature
+from invokeai_daemon.daemon.slices import Slices
 from invokeai_daemon.daemon.supervise import Worker
 from invokeai_daemon.daemon.watch import Watch
 from invokeai_daemon.models.registry import Entry, Registry
@@ -53,17 +55,24 @@ class Intake:
         self.root, self.settings, self.registry, self.watch = root, settings, registry, watch
         self.importer = importer
         self.tree = Tree(root.autoimport)
+        self.guard = Guard(self._fault)
         self.notes = Notes(root.state / "intake.json")
         self.orders = Orders(importer, settings.import_.timeout_seconds)
-        self.records = Records(registry, self.notes, notifier, self._written)
-        self._settler = Settler(settings.watch.model_quiet_seconds, _proof, _state)
+        self.records = Records(registry, self.notes, notifier, self._written, self.guard)
+        self._settler = Settler(settings.watch.model_quiet_seconds, _proof, _state, self.guard)
         self._ready: dict[Path, None] = {}
         self._again: dict[Path, _Again] = {}
         self._scan_due = float("inf")
-        self._scan_took = 0.0
+        self._scanning = Slices(self._scan)
+        #: What the scan that is under way found, and what was looked at meanwhile.
+        self._found: set[Path] = set()
+        self._folders: set[Path] = set()
+        #: Monotonic seconds of the last call of the loop.
+        self._now = 0.0
         #: When something was last said to be touched, and the folders inside of models that were looked at then.
         self._turn = -1.0
         self._parts: set[Path] = set()
+        self._crowds = Crowds()
         #: Files used in place whose full hash is not known; None when that is to be found out.
         self._unhashed: list[Path] | None = None
         #: Those that cannot be hashed; a start tries them again.
@@ -85,32 +94,30 @@ class Intake:
             self._unhashed = None
 
     def scan(self, now: float) -> None:
-        """Look at all of autoimport/: the truth that hints only hurry."""
-        started, self._scan_due = time.monotonic(), float("inf")
-        top, folders, found = self.root.autoimport, set[Path](), set[Path]()
-        for listing in self.tree.walk(top, lambda folder: self.watch.add(folder, now, top=top)):
-            folders.add(listing.folder)
-            found.update(listing.drops)
-            for drop in listing.drops:
-                self._see(drop, now, sealed=False, names=listing.names)
-        self.watch.keep_only(top, folders)
-        self._settler.keep_only(found)
-        self._forget(found)
-        self.last_scan = time.time()
-        self._scan_took = time.monotonic() - started
+        """Look at all of autoimport/: the truth that hints only hurry. What takes longer is gone on with in `step`."""
+        self._now, self._scan_due = now, float("inf")
+        self._scanning.begin()
 
     def look(self, path: Path, sealed: bool, now: float) -> None:
         """Something happened to a path below autoimport/."""
+        self._now = now
         if now != self._turn:
             self._turn, self._parts = now, set()
         if path.parent in self._parts:
             return
+        with self.guard.over(path):
+            self._look(path, sealed, now)
+
+    def _look(self, path: Path, sealed: bool, now: float) -> None:
         unit = self.tree.unit(path)
         if unit is None:
             return
         if unit in path.parents:
             # A look at a model is a look at all that is in it: one is enough, however many of its files were touched.
             self._parts.add(path.parent)
+            if unit in self._settler:
+                # Whether it rests is found out when it is due, however often it is touched until then.
+                return
         if unit == path and path.is_dir():
             if path.is_symlink():
                 self._scan_soon(now)
@@ -118,25 +125,32 @@ class Intake:
                 self._look_at_folder(path, now)
         else:
             for model in [unit] if unit != path else self.tree.models_of(path):
-                self._see(model, now, sealed and model == path)
+                self._see(model, now, sealed and model == path, self._crowds.names(model.parent, now))
 
     def step(self, now: float) -> None:
         """Move on: what settled is ready, what is ready goes to the importer, what it says is recorded."""
+        self._now = now
         if now >= self._scan_due:
             self.scan(now)
+        else:
+            self._scanning.step()
         for path in self._settler.ready(now):
-            if self.tree.unit(path) == path and self._is_new(path):
-                self._take(path, now)
+            with self.guard.over(path):
+                if self.tree.unit(path) == path and self._is_new(path):
+                    self._take(path, now)
         for path in [path for path, again in self._again.items() if again.due <= now]:
             if not self._is_under_way(path):
                 self._ready[path] = None
         for end in self.orders.listen(now):
-            self._end(end, now)
+            with self.guard.over(end.order.path):
+                self._end(end, now)
         self._give(now)
         self._write(now)
         self._hash(now)
 
     def next_time(self) -> float:
+        if self.is_scanning:
+            return 0.0
         times = [self._settler.next_time(), self._scan_due, self.orders.next_time()]
         times += [self.records.next_time(), self.notes.next_time()]
         times += [again.due for path, again in self._again.items() if not self._is_under_way(path)]
@@ -147,7 +161,11 @@ class Intake:
     @property
     def is_idle(self) -> bool:
         """Nothing arrives, nothing is imported, nothing is to be tried soon."""
-        return not (len(self._settler) or self.importing or self._scan_due < float("inf"))
+        return not (len(self._settler) or self.importing or self.is_scanning or self._scan_due < float("inf"))
+
+    @property
+    def is_scanning(self) -> bool:
+        return not self._scanning.is_done
 
     @property
     def importing(self) -> int:
@@ -169,25 +187,58 @@ class Intake:
         self.records.write_hashes(0.0, at_once=True)
         self.notes.write(0.0, at_once=True)
 
+    # -- scans and faults ------------------------------------------------------------------------------------------
+
+    def _scan(self) -> Iterator[None]:
+        top, self._folders, self._found = self.root.autoimport, set(), set()
+        for listing in self.tree.walk(top, self._watched):
+            self._found.update(listing.drops)
+            for drop in listing.drops:
+                self._see(drop, self._now, sealed=False, names=listing.names)
+                yield
+            yield
+        self.watch.keep_only(top, self._folders)
+        self._settler.keep_only(self._found)
+        self._forget(self._found)
+        self.last_scan = time.time()
+
+    def _watched(self, folder: Path) -> None:
+        self._folders.add(folder)
+        self.watch.add(folder, self._now, top=self.root.autoimport)
+
+    def _fault(self, path: Path, fault: str) -> None:
+        """Something of ours went wrong over a drop: it gets a verdict, like any other that is of no use."""
+        self._ready.pop(path, None)
+        self._again.pop(path, None)
+        self._settler.forget(path)
+        signature = None
+        with suppress(Exception):
+            signature = signature_of(path)
+        if os.path.lexists(path):
+            record = Record(path, verdict_entry(path, "rejected", f"{path}: {fault}"), Note(signature or ""))
+            self.records.put(record, self._now)
+
     # -- arrivals --------------------------------------------------------------------------------------------------
 
     def _look_at_folder(self, folder: Path, now: float) -> None:
-        for listing in self.tree.walk(folder, lambda found: self.watch.add(found, now, top=self.root.autoimport)):
+        for listing in self.tree.walk(folder, self._watched):
             if listing.has_links:
                 self._scan_soon(now)
             for drop in listing.drops:
                 self._see(drop, now, sealed=False, names=listing.names if drop.parent == listing.folder else None)
 
     def _scan_soon(self, now: float) -> None:
-        self._scan_due = min(self._scan_due, now + SCAN_SHARE * self._scan_took)
+        self._scan_due = min(self._scan_due, now + SCAN_SHARE * self._scanning.last_took)
 
     def _see(self, path: Path, now: float, sealed: bool, names: Collection[str] | None = None) -> None:
-        if self._is_under_way(path):
+        self._found.add(path)
+        if self._is_under_way(path) or self.guard.passes_over(path):
             return
-        if self._is_new(path, names):
-            self._settler.see(path, now, sealed and not is_lone_part(path))
-        else:
-            self._settler.forget(path)
+        with self.guard.over(path):
+            if self._is_new(path, names):
+                self._settler.see(path, now, sealed and not is_lone_part(path))
+            else:
+                self._settler.forget(path)
 
     def _is_under_way(self, path: Path) -> bool:
         return path in self._ready or path in self.orders or path in self.records
@@ -256,10 +307,11 @@ class Intake:
             return
         for path in list(self._ready)[: self.orders.room(now)]:
             del self._ready[path]
-            signature = signature_of(path)
-            if signature is not None:
-                self.orders.give(path, signature, now, self._options())
-                events.debug("model.importing", path=path)
+            with self.guard.over(path):
+                signature = signature_of(path)
+                if signature is not None:
+                    self.orders.give(path, signature, now, self._options())
+                    events.debug("model.importing", path=path)
 
     def _options(self) -> dict[str, object]:
         wanted = self.settings.import_
@@ -336,16 +388,18 @@ class Intake:
     def _hash(self, now: float) -> None:
         """Have the files that are used in place hashed, one at a time."""
         for message in self.orders.hashes:
-            self._take_hash(Path(message["path"]), message, now)
+            path = Path(message["path"])
+            with self.guard.over(path):
+                self._take_hash(path, message, now)
         self.orders.hashes.clear()
         self.records.write_hashes(now, at_once=False)
         if not self.is_idle or self.orders.is_busy:
             return
-        path = self._next_unhashed()
-        if path is None:
+        unhashed = self._next_unhashed()
+        if unhashed is None:
             self.records.write_hashes(now, at_once=True)
         else:
-            self.orders.hash(path, now)
+            self.orders.hash(unhashed, now)
 
     def _take_hash(self, path: Path, message: Message, now: float) -> None:
         note, entry = self.notes.get(path), self.registry.by_source(path)

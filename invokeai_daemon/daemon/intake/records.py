@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from invokeai_daemon.daemon.guard import Guard, fault
 from invokeai_daemon.daemon.intake.notes import Note, Notes
 from invokeai_daemon.daemon.intake.orders import Order
 from invokeai_daemon.daemon.logs import events
@@ -81,6 +82,8 @@ class Records:
     notifier: Notifier
     #: Called with each record and its name in the registry, once it is written.
     written: Callable[[Record, str], None]
+    #: What keeps a fault over one record from the others.
+    guard: Guard
     #: The registry says something else than it did; the loop resets it.
     changed: bool = True
     _waiting: dict[Path, Record] = field(default_factory=dict)
@@ -104,6 +107,24 @@ class Records:
         if not self._waiting or not (at_once or len(self._waiting) >= BATCH or now - self._since >= PAUSE):
             return []
         records, self._waiting = list(self._waiting.values()), {}
+        try:
+            return self._write(records)
+        except Exception:  # noqa: BLE001
+            events.exception("models.not_written", count=len(records))
+        return [path for record in records for path in self._write_alone(record)]
+
+    def _write_alone(self, record: Record) -> list[Path]:
+        """One of those that could not be written together; what cannot be written at all is passed over."""
+        try:
+            return self._write([record])
+        except Exception as error:  # noqa: BLE001
+            with self.guard.over(record.path):
+                self.notes.put(record.path, record.note)
+                reason = f"{record.path}: {fault(error)}"
+                self._write([replace(record, entry=verdict_entry(record.path, "rejected", reason))])
+        return []
+
+    def _write(self, records: list[Record]) -> list[Path]:
         self._move(records)
         before = [self.registry.by_source(record.path) for record in records]
         entries = [self._completed(record, old) for record, old in zip(records, before, strict=True)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.settle import is_ignored, marks_unfinished
 from invokeai_daemon.models.companions import ENDS
 from invokeai_daemon.models.units import entered, is_companion, is_model_folder, is_part, may_be_weights
@@ -38,6 +39,30 @@ class Listing(NamedTuple):
     has_links: bool
 
 
+class Crowds:
+    """The names in folders in which many files are touched at once: then one listing is cheaper than asking for each.
+
+    A name that comes right after the listing is missed; it is touched itself, and asked about once more.
+    """
+
+    #: Touches after which a folder is listed, and the seconds for which touches are counted, and a listing is kept.
+    MANY, KEPT = 20, 1.0
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._counts: dict[Path, int] = {}
+        self._names: dict[Path, Collection[str]] = {}
+
+    def names(self, folder: Path, now: float) -> Collection[str] | None:
+        """The names in a folder; None when it is better to ask for single ones."""
+        if not 0 <= now - self._since < self.KEPT:
+            self._since, self._counts, self._names = now, {}, {}
+        count = self._counts[folder] = self._counts.get(folder, 0) + 1
+        if count == self.MANY:
+            self._names[folder] = {entry.name for entry in _entries(folder)}
+        return self._names.get(folder)
+
+
 @dataclass(frozen=True)
 class Tree:
     """The tree below one folder."""
@@ -59,18 +84,29 @@ class Tree:
             if identity is None or identity in visited:
                 continue
             visited.add(identity)
-            before(folder)
-            entries = {entry.name: entry for entry in _entries(folder)}
-            is_model = not inside and self.is_model(folder)
-            below = entered(folder, [name for name, entry in entries.items() if _is_folder(entry)])
-            links = {name for name in below if entries[name].is_symlink()}
-            drops = [folder] if is_model else [] if inside else self._drops(folder, entries)
-            yield Listing(folder, drops, entries, bool(links))
+            try:
+                before(folder)
+                listing, below, links = self._list(folder, inside)
+            except Exception:  # noqa: BLE001
+                # A fault of ours over one folder: the others are looked at all the same.
+                events.exception("folder.fault", path=folder)
+                continue
+            yield listing
+            inside = inside or listing.drops == [folder]
             for name in below if depth < MAX_DEPTH else ():
                 if name not in links:
-                    to_do.append((folder / name, depth + 1, inside or is_model))
+                    to_do.append((folder / name, depth + 1, inside))
                 elif start == self.top:
-                    linked.append((folder / name, depth + 1, inside or is_model))
+                    linked.append((folder / name, depth + 1, inside))
+
+    def _list(self, folder: Path, inside: bool) -> tuple[Listing, Collection[str], Collection[str]]:
+        """A folder, the names of those in it that are entered, and of the links among these."""
+        entries = {entry.name: entry for entry in _entries(folder)}
+        is_model = not inside and self.is_model(folder)
+        below = entered(folder, [name for name, entry in entries.items() if _is_folder(entry)])
+        links = {name for name in below if entries[name].is_symlink()}
+        drops = [folder] if is_model else [] if inside else self._drops(folder, entries)
+        return Listing(folder, drops, entries, bool(links)), below, links
 
     def is_model(self, folder: Path) -> bool:
         """Whether a folder is one drop. The folders that every root has never are."""
