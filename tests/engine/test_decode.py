@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from invokeai_daemon.engine import weighting
 from invokeai_daemon.engine.decode import FLAT, NOT_A_NUMBER, decode, decode_limit
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipeline import Pipeline
@@ -66,7 +67,8 @@ def test_a_picture_of_one_colour_is_told(
     assert decode(lanes[:1])[0].warnings == [FLAT]
 
 
-def test_a_prompt_that_was_cut_is_told(pipeline: Pipeline) -> None:
+def test_a_prompt_that_was_cut_is_told(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weighting, "LONGEST", 80)
     lanes = start_lanes(pipeline, [image(prompt="word " * 80 + "unread")])
     [warning] = decode(lanes)[0].warnings
     assert warning.startswith("the prompt is longer than the model reads")
