@@ -88,11 +88,16 @@ class Registry:
 
         Its status may be anything; see `usable`. Raises ModelMissing, with the nearest names, when none or several fit.
         """
+        return self._find(text)
+
+    def _find(self, text: str, preferred: str = "") -> Entry:
+        """The entry that is meant; of several whose names begin so, the only one of the preferred type."""
         self._refresh()
         wanted = text.strip()
         if wanted in self._contents.entries:
             return self._checked(self._contents.entries[wanted])
         fitting = self._contents.fitting(wanted)
+        fitting = [entry for entry in fitting if entry.type == preferred] or fitting
         if len(fitting) == 1:
             return self._checked(fitting[0])
         raise ModelMissing(self._not_found(wanted, [entry.name for entry in fitting]))
@@ -101,7 +106,7 @@ class Registry:
         """Like `find`, for a job. Also raises ModelMissing when the model cannot be rendered now, with the reason, and
         UnfitModel when it is none that can be rendered at all.
         """
-        entry = self.find(text)
+        entry = self._find(text, preferred="main")
         if entry.status in ("ok", "unusable", "missing") and entry.why_unfit:
             raise UnfitModel(f"{entry.name} {entry.why_unfit}.")
         if entry.status != "ok":

@@ -178,8 +178,8 @@ def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"type": "lora"}, "cat is a lora; a job needs a main model"),
-        ({"type": "vae", "path": "/gone"}, "cat is a vae; a job needs a main model"),
+        ({"type": "lora"}, "cat is of type lora; a job needs a main model"),
+        ({"type": "vae", "path": "/gone"}, "cat is of type vae; a job needs a main model"),
         ({"variant": "inpaint"}, "cat is a sd-1 inpaint model, which cannot be rendered yet"),
         (
             {"base": "flux"},
@@ -593,3 +593,30 @@ def test_a_pipe_in_the_place_of_the_file_is_said_and_not_waited_for(tmp_path: Pa
     assert "not a regular file" in registry.problems[0].message
     with pytest.raises(ModelError, match="nothing was changed"):
         registry.remove_many([])
+
+
+def test_a_word_that_no_model_has_is_told_with_its_line_and_not_believed(root: Root) -> None:
+    root.registry_file.write_text(
+        "cat:\n  type: main\n  base: sd-99\n  path: models/cat\n  cpu_only: perhaps\n"
+        "  default_settings:\n    weight: heavy\n    steps: 20\n  trigger_phrases: 3\n"
+        "dog:\n  type: main\n  base: sd-1\n  path: models/dog\n"
+    )
+    registry = Registry(root)
+    told = "\n".join(map(str, registry.problems))
+    for words in ("'sd-99' is no base", "cpu_only: 'perhaps' should be true or false", "weight: 'heavy' should be a"):
+        assert words in told
+    assert "trigger_phrases: 3 should be a list of texts" in told
+    assert all(problem.line == 1 for problem in registry.problems)
+    cat = registry.get("cat")
+    assert cat is not None
+    assert (cat.base, cat.default_settings, cat.trigger_phrases) == ("unknown", {"steps": 20}, ())
+    assert registry.get("dog") is not None
+
+
+def test_the_start_of_a_name_means_a_main_model_where_a_job_says_it(root: Root) -> None:
+    registry = Registry(root)
+    for name, kind in (("demo-1", "main"), ("demo-vae", "vae")):
+        registry.add(Entry(name, str(root.models), "diffusers", kind, "sd-1"))
+    assert registry.usable("demo").name == "demo-1"
+    with pytest.raises(ModelMissing, match="fits several models"):
+        registry.find("demo")

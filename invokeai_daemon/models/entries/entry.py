@@ -82,7 +82,7 @@ class Entry:
         if self.type == "unknown" or (self.type, self.base) == ("main", "unknown") or self.is_renderable:
             return ""
         if self.type != "main":
-            return f"is a {self.type}; a job needs a main model"
+            return f"is of type {self.type}; a job needs a main model"
         kind = " ".join(word for word in (self.base, self.variant) if word and word != "normal")
         why = _NOT_FROM_TEXT.get(self.base, "cannot be rendered yet")
         return f"is a {kind} model, which {why}; {RENDERABLE_WORDS} can be rendered"

@@ -15,7 +15,9 @@ from typing import Any
 
 from invokeai_daemon.errors import Problem
 from invokeai_daemon.models.entries.entry import STATUSES, Entry
+from invokeai_daemon.models.identity import BASES, TYPES
 from invokeai_daemon.models.stanzas import Stanza
+from invokeai_daemon.strict_toml import nearest
 
 #: InvokeAI's own bookkeeping.
 NOT_MODELS = {"__metadata__"}
@@ -77,6 +79,7 @@ def read_entry(stanza: Stanza, root: Path) -> tuple[Entry, list[Problem]]:
         message = f"{texts['status']!r} is no status; use {', '.join(STATUSES)}."
         problems.append(Problem(message, stanza.name, 1))
         del texts["status"]
+    problems += _mistakes(stanza.name, value, texts)
     path, source = _path(value.get("path") or value.get("weights"), root), _path(value.get("source"), root)
     entry = Entry(
         name=older[3] if older else stanza.name,
@@ -96,6 +99,43 @@ def read_entry(stanza: Stanza, root: Path) -> tuple[Entry, list[Problem]]:
     return _explained(entry, value), problems
 
 
+#: The kinds of value that keys beside the texts take, and the words for them.
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "default_settings": ((dict,), "keys and values"),
+    "trigger_phrases": ((list,), "a list of texts"),
+    "aliases": ((list,), "a list of paths"),
+    "needs": ((list,), "a list of texts"),
+    "cpu_only": ((bool,), "true or false"),
+    "default": ((bool,), "true or false"),
+}
+_SETTINGS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("width", "height", "steps"), ((int,), "a whole number")),
+    **dict.fromkeys(("cfg_scale", "weight"), ((int, float), "a number")),
+    **dict.fromkeys(("scheduler", "negative_prompt"), ((str,), "text")),
+}
+
+
+def _mistakes(name: str, value: Mapping[str, Any], texts: dict[str, Any]) -> list[Problem]:
+    """Words that no model has and values of the wrong kind; they are taken out of `texts`, or not read."""
+    problems = []
+    for key, known in (("type", TYPES), ("base", BASES)):
+        word = texts.get(key)
+        if word is not None and word != "unknown" and word not in known:
+            meant = nearest(word, known)
+            hint = f'Did you mean "{meant}"?' if meant else f"Known are {', '.join(known[:8])}, …"
+            problems.append(Problem(f"{word!r} is no {key}.", f"{name}.{key}", 1, hint))
+            del texts[key]
+    settings = value.get("default_settings")
+    inner = settings if isinstance(settings, dict) else {}
+    for place, kinds, values in (("", _KINDS, value), ("default_settings.", _SETTINGS, inner)):
+        for key, (types, words) in kinds.items():
+            found = values.get(key)
+            is_right = isinstance(found, types) and (bool in types or not isinstance(found, bool))
+            if found is not None and not is_right:
+                problems.append(Problem(f"{found!r} should be {words}.", f"{name}.{place}{key}", 1))
+    return problems
+
+
 def _path(value: Any, root: Path) -> str:
     if not isinstance(value, str) or not value:
         return ""
@@ -112,7 +152,14 @@ def _list(value: Any) -> tuple[str, ...]:
 def _default_settings(value: Mapping[str, Any]) -> dict[str, Any]:
     settings = value.get("default_settings")
     size = {key: value[key] for key in ("width", "height") if isinstance(value.get(key), int)}
-    return {**size, **settings} if isinstance(settings, dict) else size
+    if not isinstance(settings, dict):
+        return size
+    return {**size, **{key: one for key, one in settings.items() if _is_of_its_kind(key, one)}}
+
+
+def _is_of_its_kind(key: str, value: Any) -> bool:
+    types, _ = _SETTINGS.get(key, ((object,), ""))
+    return isinstance(value, types) and not (isinstance(value, bool) and key in _SETTINGS)
 
 
 def _vae(value: Any, root: Path) -> str:
