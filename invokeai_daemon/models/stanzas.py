@@ -15,7 +15,12 @@ import yaml
 
 from invokeai_daemon.errors import Problem
 
-MAX_BYTES = 32 * 1024 * 1024
+#: 20,000 ordinary models; the daemon, which holds them all, is meant to be small.
+MAX_BYTES, MAX_MODELS = 8 * 1024 * 1024, 20_000
+#: Characters of one stanza, and keys and values in it: each costs hundreds of bytes once it is parsed.
+MAX_STANZA, MAX_VALUES = 512 * 1024, 40_000
+#: The same of a file that is parsed as a whole where it cannot be cut at its stanzas.
+MAX_WHOLE, MAX_WHOLE_VALUES = 1024 * 1024, 100_000
 #: YAML nests by indentation; a stanza needs three levels.
 MAX_DEPTH = 20
 #: Characters that cannot nest deep enough to do harm; most stanzas have less.
@@ -85,6 +90,7 @@ class Reader(Generic[T]):
         if pieces is not None:
             return Document(text, tuple(_once_each(pieces)))
         try:
+            _refuse_long(text)
             whole = [self._made(name, node, line, "") for name, node, line in outline(text)]
             return Document(text, tuple(_once_each(whole)), is_cut=False)
         except Mistake as mistake:
@@ -108,7 +114,9 @@ class Reader(Generic[T]):
 
     def _alone(self, part: str) -> Piece[T]:
         """A piece of the text as a stanza. Raises Mistake when it is not exactly one."""
-        keys = outline(part)
+        if len(part) > MAX_STANZA:
+            raise Mistake(f"a model may have {MAX_STANZA:,} characters, and this one has more; shorten it.", 1)
+        keys = outline(part, MAX_VALUES)
         if len(keys) != 1:
             raise Mistake("several models stand in one line; give each its own lines.", 1)
         ((name, node, _),) = keys
@@ -197,20 +205,29 @@ class Mistake(Exception):
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_TO_DO = "Take out what is no model, or put back the file from before the last change (models.yaml.bak)."
+
+
 def _decoded(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise Mistake(f"the file has more than {MAX_BYTES:,} bytes, which are read at most.", 1)
+        raise Mistake(
+            f"the file has more than {MAX_BYTES:,} bytes ({MAX_MODELS:,} ordinary models), so it is not read. {_TO_DO}",
+            1,
+        )
     try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise Mistake("the file is not UTF-8 text.", raw.count(b"\n", 0, error.start) + 1) from error
+    if sum(1 for _ in _TOP.finditer(text)) > MAX_MODELS:
+        raise Mistake(f"more than {MAX_MODELS:,} lines begin at the left margin, as names of models do. {_TO_DO}", 1)
+    return text
 
 
-def outline(text: str) -> list[tuple[str, yaml.Node, int]]:
+def outline(text: str, most: int = MAX_WHOLE_VALUES) -> list[tuple[str, yaml.Node, int]]:
     """Name, value and line of every top-level key. Raises Mistake."""
     try:
         if len(text) > SHORT:
-            _refuse_deep(text)
+            _refuse_deep(text, most)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -224,10 +241,27 @@ def outline(text: str) -> list[tuple[str, yaml.Node, int]]:
     return [(_name(key), value, key.start_mark.line + 1) for key, value in root.value]
 
 
-def _refuse_deep(text: str) -> None:
-    """libyaml composes each level within the one above, and the process dies of too many of them."""
+def _refuse_long(text: str) -> None:
+    if len(text) > MAX_WHOLE:
+        raise Mistake(
+            "the file cannot be cut at its models, and is too long to be read in one: "
+            "begin each model's name at the left margin of a line of its own, and give its keys lines below it.",
+            1,
+        )
+
+
+def _refuse_deep(text: str, most: int) -> None:
+    """libyaml composes each level within the one above, and the process dies of too many of them, or of `most` values.
+
+    Events are made and gone one by one.
+    """
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if count > most:
+            raise Mistake(
+                f"more than {most:,} keys and values; take out what does not belong there.",
+                event.start_mark.line + 1 if event.start_mark else 1,
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

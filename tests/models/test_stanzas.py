@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.models.entries.sheet import Sheet
-from invokeai_daemon.models.stanzas import Document, Mistake, Reader, Stanza, outline, plain
+from invokeai_daemon.models.stanzas import (
+    MAX_BYTES,
+    Document,
+    Mistake,
+    Reader,
+    Stanza,
+    cut,
+    outline,
+    plain,
+)
 
 
 def reader() -> Reader[dict[str, Any]]:
@@ -146,3 +155,25 @@ def test_a_stanza_that_nests_without_end_is_left_out_and_the_others_stay(deep: s
     found = read(f"cat:\n  a: 1\nhole:\n{deep}\ndog:\n  a: 2\n")
     assert {piece.name for piece in found.pieces if piece.made is not None} >= {"cat"}
     assert found.broken is not None
+
+
+def test_a_stanza_of_endless_keys_is_left_out_and_the_others_stay() -> None:
+    many = "".join(f"  {number}:\n" for number in range(50_000))
+    found = read(f"cat:\n  a: 1\nbig:\n{many}dog:\n  a: 2\n")
+    assert [piece.name for piece in found.pieces if piece.made is not None] == ["cat", "dog"]
+    (problem,) = found.problems
+    assert "keys and values" in problem.message
+
+
+def test_fifteen_thousand_ordinary_models_are_read_and_more_than_the_limit_says_what_to_do() -> None:
+    stanza = "model-{}:\n  path: /data/invokeai/autoimport/lora/some-folder/a-model-of-ordinary-name-{}.safetensors\n"
+    stanza += "  source: /data/invokeai/autoimport/lora/some-folder/a-model-of-ordinary-name-{}.safetensors\n"
+    stanza += (
+        "  format: lycoris\n  type: lora\n  base: sdxl\n  status: ok\n  dialect: kohya\n  hash: blake3:" + "0" * 64
+    )
+    text = "".join(f"{stanza.format(number, number, number)}\n" for number in range(15_000))
+    assert len(cut(text)) == 15_001
+    assert len(text) < MAX_BYTES
+    found = read(text + "#" * MAX_BYTES)
+    assert found.broken is not None
+    assert "models.yaml.bak" in found.broken.message

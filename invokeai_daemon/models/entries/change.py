@@ -282,8 +282,16 @@ class Change:
 
 def _are_alike(one: Entry, other: Entry) -> bool:
     """Whether two entries of one content are one model: a sidecar or a companion may have made them two."""
+    if one.status != "ok" and _told(one) != _told(other):
+        # Equal weights may be of no use for different reasons: each path says its own.
+        return False
     same_kind = (one.type, one.base, one.variant, one.status) == (other.type, other.base, other.variant, other.status)
     return same_kind and (one.path == other.path or (is_in_place(one) and is_in_place(other)))
+
+
+def _told(entry: Entry) -> str:
+    """Its reason, without the path that it begins with."""
+    return entry.reason.replace(origin(entry), "")
 
 
 def _is_converted(entry: Entry) -> bool:

@@ -86,6 +86,18 @@ def test_hashes_that_come_later_make_two_entries_one(registry: Registry, root: R
     assert registry.find("copy").name == "ink"
 
 
+def test_the_same_bytes_of_no_use_for_other_reasons_keep_a_reason_each(registry: Registry, root: Root) -> None:
+    first, second, third = (lora(root, name, hash=HASH, status="rejected") for name in ("one", "two", "three"))
+    registry.add(replace(first, reason=f"{first.source}: its config is no JSON."))
+    registry.add(replace(second, reason=f"{second.source}: a part is missing."))
+    registry.add(replace(third, reason=f"{third.source}: a part is missing."))
+    assert [entry.reason for entry in registry.models()] == [
+        f"{first.source}: its config is no JSON.",
+        f"{second.source}: a part is missing.",
+    ]
+    assert registry.models()[1].aliases == (third.source,), "one reason is told once"
+
+
 def test_what_the_user_edited_is_not_folded_into_another(registry: Registry, root: Root) -> None:
     registry.add_many([lora(root), lora(root, "copy")])
     registry.update("copy", description="mine")
