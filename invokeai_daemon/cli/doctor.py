@@ -43,8 +43,9 @@ def doctor(root: Root) -> int:
     for check in CHECKS:
         for finding in check(root):
             wrong = wrong or finding.state == "wrong"
-            text = finding.what + (f"\n          {finding.fix}" if finding.fix else "")
-            click.echo(paint([Line(finding.state, text, COLOURS[finding.state])], colours=sys.stdout.isatty()))
+            lines = [Line(finding.state, finding.what, COLOURS[finding.state])]
+            lines += [Line("", finding.fix)] if finding.fix else []
+            click.echo(paint(lines, colours=sys.stdout.isatty()))
     return int(wrong)
 
 

@@ -78,6 +78,8 @@ class Import:
     cpu_seconds: float = 600.0
     #: As far as it is known.
     identity: Identity = NOTHING
+    #: What the user says of it; None until it was read.
+    sidecar: Sidecar | None = None
     #: What a user should know of how the file was read.
     notes: tuple[str, ...] = ()
 
@@ -111,7 +113,7 @@ class Import:
             return self._verdict("rejected", reason)
 
     def _outcome(self) -> Message:
-        sidecar = read_sidecar(self.path)
+        sidecar = self.sidecar = read_sidecar(self.path)
         header = None if self.path.is_dir() else read_header(self.path)
         self.notes = header.notes if header else ()
         if header is None:
@@ -206,6 +208,20 @@ class Import:
         own = (hub_name(self.path) or self.path.name) if self.path.is_dir() else self.path.stem
         return sidecar.name or "".join(character if character.isprintable() else "-" for character in own)
 
+    def _words(self) -> dict[str, Any]:
+        """What the user says of a model, which counts also while it cannot be used."""
+        said = self.sidecar
+        if said is None:
+            return {}
+        words = {
+            "name": said.name,
+            "description": said.description,
+            "trigger_phrases": said.trigger_phrases,
+            "default_settings": said.default_settings.model_dump(exclude_none=True),
+            "source_url": said.source_url or shown_url(said.install or ""),
+        }
+        return {key: value for key, value in words.items() if value}
+
     def _verdict(
         self, state: str, reason: str, nearest: tuple[tuple[str, str], ...] = (), *, temporary: bool = False
     ) -> Message:
@@ -215,6 +231,7 @@ class Import:
             "state": state,
             "identity": self.identity.as_json(),
             "reason": printable(reason),
+            "words": self._words(),
             "nearest": [list(pair) for pair in nearest],
             "temporary": temporary,
         }

@@ -40,8 +40,9 @@ Events of the importer
                                                         the registry entry, without its name's uniqueness; what the
                                                         ends of a file that stays in place hash to
     {"event": "verdict", "path": "…", "state": "unusable" | "unknown" | "rejected", "identity": {…}, "reason": "…",
-     "nearest": [[family, why], …], "temporary": false}
-                                                        `temporary`: it may pass if it is tried again, as a full disk
+     "nearest": [[family, why], …], "words": {…}, "temporary": false}
+                                                        `words`: what its sidecar says; `temporary`: it may pass
+                                                        if it is tried again, as a full disk
     {"event": "hashed", "path": "…", "hash": "blake3:…"}
     {"event": "put_off", "path": "…", "error": "…", "damaged": false}
                                                         with an error: it cannot be hashed; `damaged`: by its checksums

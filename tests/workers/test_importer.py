@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from invokeai_daemon.daemon.intake.records import verdict_entry
 from invokeai_daemon.models.convert import is_complete
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
@@ -268,3 +269,16 @@ def test_it_stays_small_and_never_loads_torch(importer: Importer, dropped: Path)
     assert "libtorch" not in (process / "maps").read_text()
     peak = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
     assert int(peak.split()[1]) < 120_000
+
+
+def test_what_the_user_says_of_a_model_that_cannot_be_used_goes_along(importer: Importer, root: Root) -> None:
+    path = root.autoimport / "lora" / "odd.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small.write(path, {"strange.weight": ("F16", (4, 4))})
+    path.with_suffix(".toml").write_text('name = "Oddity"\ndescription = "from a friend"\ntrigger_phrases = ["odd"]\n')
+    event = importer.import_(path)
+    assert (event["event"], event["state"]) == ("verdict", "unknown")
+    words = {"name": "Oddity", "description": "from a friend", "trigger_phrases": ["odd"]}
+    assert event["words"] == words
+    entry = verdict_entry(path, event["state"], event["reason"], event["identity"], event["words"])
+    assert (entry.name, entry.description, entry.trigger_phrases) == ("Oddity", "from a friend", ("odd",))

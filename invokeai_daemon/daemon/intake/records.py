@@ -49,13 +49,15 @@ def record_of(order: Order, message: Message) -> Record:
     if message["event"] == "imported":
         entry = Entry.from_json(message["entry"])
     else:
-        entry = verdict_entry(order.path, message["state"], said(message), identity)
+        entry = verdict_entry(order.path, message["state"], said(message), identity, message.get("words"))
     note = Note(order.signature, str(message.get("fingerprint", "")), needs)
     return Record(order.path, entry, note, tuple(identity.get("evidence", ())))
 
 
-def verdict_entry(path: Path, state: str, reason: str, identity: Message | None = None) -> Entry:
-    """The entry of a drop that cannot be used."""
+def verdict_entry(
+    path: Path, state: str, reason: str, identity: Message | None = None, words: Message | None = None
+) -> Entry:
+    """The entry of a drop that cannot be used, with what the user says of it."""
     known = {
         key: value
         for key in ("type", "base", "format", "variant", "prediction_type", "dialect")
@@ -63,7 +65,9 @@ def verdict_entry(path: Path, state: str, reason: str, identity: Message | None 
     }
     sentences = tuple(str(need["why"]) for need in (identity or {}).get("needs", ()))
     name = hub_name(path) or (path.name if path.is_dir() else path.stem)
-    return Entry(name=name, path=str(path), source=str(path), status=state, reason=reason, needs=sentences, **known)
+    user = {"name": name, **(words or {})}
+    user["trigger_phrases"] = tuple(user.get("trigger_phrases", ()))
+    return Entry(path=str(path), source=str(path), status=state, reason=reason, needs=sentences, **known, **user)
 
 
 def said(message: Message) -> str:
