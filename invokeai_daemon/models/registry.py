@@ -248,6 +248,9 @@ class Registry:
             status = self.file.stat()
         except FileNotFoundError:
             return None
+        except OSError:
+            # A link that leads back to itself, say: a file that cannot be read, which `_document` says.
+            status = self.file.lstat()
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _take(self, document: Document[Entry]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from invokeai_daemon.errors import ModelError
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 
@@ -327,3 +328,11 @@ def test_texts_are_read_back_as_they_were(registry: Registry, root: Root, text: 
     assert (entry.description, entry.trigger_phrases, entry.source_url) == (text, (text,), text)
     assert entry.default_settings == {"negative_prompt": text}
     assert "# by hand" in registry.file.read_text()
+
+
+def test_a_registry_that_is_a_link_to_itself_is_a_broken_one(registry: Registry, root: Root) -> None:
+    registry.file.symlink_to(registry.file.name)
+    assert not registry.models()
+    assert "cannot be opened" in registry.problems[0].message
+    with pytest.raises(ModelError, match="Correct the file"):
+        registry.add(lora(root))
