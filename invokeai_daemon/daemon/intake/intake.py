@@ -211,11 +211,9 @@ class Intake:
         self._ready.pop(path, None)
         self._again.pop(path, None)
         self._settler.forget(path)
-        signature = None
-        with suppress(Exception):
-            signature = signature_of(path)
         if os.path.lexists(path):
-            record = Record(path, verdict_entry(path, "rejected", f"{path}: {fault}"), Note(signature or ""))
+            # Without a signature it is new to the next daemon, which may be one without the fault.
+            record = Record(path, verdict_entry(path, "rejected", f"{path}: {fault}"), Note(""))
             self.records.put(record, self._now)
 
     # -- arrivals --------------------------------------------------------------------------------------------------
