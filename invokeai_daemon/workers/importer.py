@@ -12,18 +12,16 @@ import argparse
 import gc
 import logging
 import os
-import select
 import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.confine import confine
 from invokeai_daemon.workers.hashing import Hashing
-from invokeai_daemon.workers.importing import BEAT_SECONDS, Emit, Import, log
-from invokeai_daemon.workers.protocol import Message, ProtocolError, decode, encode
+from invokeai_daemon.workers.importing import Import, log
+from invokeai_daemon.workers.pipes import Emit, emitter, private_output
+from invokeai_daemon.workers.pipes import orders as orders_on
+from invokeai_daemon.workers.protocol import ProtocolError
 
 MEMORY_MB, CPU_SECONDS = 4096, 600.0
 #: New objects after which the garbage collector looks for cycles: a header has ten thousand, and no cycle.
@@ -41,7 +39,7 @@ def main() -> int:
     writable = _writable(Root(wanted.root)) if wanted.root else [] if wanted.read_only else None
     parent = os.getppid()
     logging.basicConfig(level=logging.INFO, format="importer: %(message)s", stream=sys.stderr)
-    emit = _emitter(_private_output())
+    emit = emitter(private_output())
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     for complaint in confine(wanted.memory_mb, parent, writable=writable):
@@ -64,7 +62,7 @@ def _writable(root: Root) -> list[Path]:
 def serve(orders: int, emit: Emit, cpu_seconds: float = CPU_SECONDS) -> None:
     """Follow the orders that arrive on a descriptor until "stop" or its end."""
     hashing = Hashing(emit)
-    for order in _orders(orders, lambda: emit({"event": "beat"})):
+    for order in orders_on(orders, lambda: emit({"event": "beat"})):
         hashing.stop()
         match order.get("order"):
             case "stop":
@@ -80,40 +78,6 @@ def serve(orders: int, emit: Emit, cpu_seconds: float = CPU_SECONDS) -> None:
                 hashing.start(Path(order["path"]))
             case unknown:
                 raise ProtocolError(f"no order of the importer: {unknown!r}")
-
-
-def _private_output() -> BinaryIO:
-    """The pipe to the daemon; whatever else writes to standard output now reaches standard error."""
-    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    return pipe
-
-
-def _emitter(pipe: BinaryIO) -> Emit:
-    lock = threading.Lock()
-
-    def emit(message: Message) -> None:
-        line = memoryview(encode(message))
-        with lock:
-            while line:
-                line = line[pipe.write(line) :]
-
-    return emit
-
-
-def _orders(descriptor: int, idle: Callable[[], None]) -> Iterator[Message]:
-    """The orders on a descriptor until it ends; `idle` is called while there are none."""
-    rest = b""
-    while True:
-        ready, _, _ = select.select([descriptor], [], [], BEAT_SECONDS)
-        if not ready:
-            idle()
-            continue
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            return
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (decode(line) for line in lines if line.strip())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from invokeai_daemon.models.words import said_beside
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.confine import order_limits
 from invokeai_daemon.workers.parts import parts_for
+from invokeai_daemon.workers.pipes import BEAT_SECONDS, Emit
 from invokeai_daemon.workers.protocol import Message
 
 log = logging.getLogger("invokeai_daemon.importer")
 
-BEAT_SECONDS = 0.5
 #: What people call folders of models, beside InvokeAI's own words, with InvokeAI's word for it.
 HINTS = {
     "checkpoints": "main",
@@ -59,8 +59,6 @@ TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, 
 
 #: How much longer than the source a converted file may be: its values widened, and a text encoder from elsewhere.
 WIDENED, OTHER_PARTS = 4, 24 * 1024**3
-
-Emit = Callable[[Message], None]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -22,10 +23,14 @@ def private_output() -> BinaryIO:
 
 
 def emitter(pipe: BinaryIO) -> Emit:
+    """Writes events, one at a time whatever thread they come from."""
+    lock = threading.Lock()
+
     def emit(message: Message) -> None:
         line = memoryview(encode(message))
-        while line:
-            line = line[pipe.write(line) :]
+        with lock:
+            while line:
+                line = line[pipe.write(line) :]
 
     return emit
 
