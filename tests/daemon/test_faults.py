@@ -47,6 +47,7 @@ def test_a_fault_over_one_model_is_its_verdict_and_the_other_is_registered(
         assert entry.status == "rejected"
         assert "a fault of invokeai-daemon" in entry.reason
         assert "ZeroDivisionError: on purpose" in entry.reason
+        bench.until(lambda: bench.entry("b").hash)
         before = bench.root.registry_file.read_bytes()
         for _ in range(3):
             bench.scan()
