@@ -13,13 +13,13 @@ from pathlib import Path
 
 import blake3
 
+from invokeai_daemon.models.convert.copying import content_hash
 from invokeai_daemon.models.header import crc_watch, opened
 
 #: Bytes at each end of a file that its fingerprint covers.
 END = 256 * 1024
 #: Headers of real models have at most a few megabytes.
 MAX_HEADER = 16 * 1024 * 1024
-CHUNK = 1024 * 1024
 #: The files of a folder that InvokeAI hashes.
 HASHED = (".ckpt", ".safetensors", ".bin", ".pt", ".pth")
 
@@ -59,20 +59,11 @@ def full_hash(path: Path, stop: threading.Event | None = None) -> str:
 
 
 def _digest(path: Path, stop: threading.Event | None) -> str:
-    hasher, buffer, position = blake3.blake3(), bytearray(CHUNK), 0
     with opened(path) as (descriptor, _):
-        checksums = crc_watch(path, descriptor)
-        while length := os.preadv(descriptor, [buffer], position):
-            piece = memoryview(buffer)[:length]
-            hasher.update(piece)
-            if checksums is not None:
-                checksums.feed(piece)
-            position += length
-            if stop is not None and stop.is_set():
-                raise Stopped
-        if checksums is not None:
-            checksums.finish()
-    return hasher.hexdigest()
+        try:
+            return content_hash(descriptor, stop, crc_watch(path, descriptor)).removeprefix("blake3:")
+        except InterruptedError as error:
+            raise Stopped from error
 
 
 def _files(folder: Path, wanted: Callable[[str], bool]) -> list[tuple[str, Path]]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from invokeai_daemon.models.convert.layout import (
@@ -31,6 +31,8 @@ class Vae:
     """`widths` has one value per level, from the finest to the coarsest."""
 
     signature: ClassVar[str] = "encoder.down."
+    #: What the residual blocks of a level are called.
+    block: ClassVar[str] = "block"
 
     in_channels: int
     out_channels: int
@@ -43,13 +45,13 @@ class Vae:
 
     @classmethod
     def infer(cls, shapes: Shapes) -> Self:
-        levels = count(shapes, "encoder.down.")
+        levels = count(shapes, cls.signature)
         return cls(
             in_channels=width(shapes, "encoder.conv_in.weight", 1),
             out_channels=width(shapes, "decoder.conv_out.weight"),
             latent_channels=width(shapes, "decoder.conv_in.weight", 1),
-            widths=tuple(width(shapes, f"encoder.down.{i}.block.0.conv1.weight") for i in range(levels)),
-            depth=count(shapes, "encoder.down.0.block."),
+            widths=tuple(width(shapes, f"{cls.signature}{i}.{cls.block}.0.conv1.weight") for i in range(levels)),
+            depth=count(shapes, f"{cls.signature}0.{cls.block}."),
             quant=has(shapes, "quant_conv.") or has(shapes, "post_quant_conv."),
         )
 
@@ -128,22 +130,14 @@ class DiffusersVae(Vae):
     """The same under diffusers' names, in a file without its config."""
 
     signature: ClassVar[str] = "encoder.down_blocks."
+    block: ClassVar[str] = "resnets"
 
     #: Written by a diffusers before 0.17.
     old_names: bool = False
 
     @classmethod
     def infer(cls, shapes: Shapes) -> Self:
-        levels = count(shapes, "encoder.down_blocks.")
-        return cls(
-            in_channels=width(shapes, "encoder.conv_in.weight", 1),
-            out_channels=width(shapes, "decoder.conv_out.weight"),
-            latent_channels=width(shapes, "decoder.conv_in.weight", 1),
-            widths=tuple(width(shapes, f"encoder.down_blocks.{i}.resnets.0.conv1.weight") for i in range(levels)),
-            depth=count(shapes, "encoder.down_blocks.0.resnets."),
-            quant=has(shapes, "quant_conv.") or has(shapes, "post_quant_conv."),
-            old_names=has(shapes, "encoder.mid_block.attentions.0.query."),
-        )
+        return replace(super().infer(shapes), old_names=has(shapes, "encoder.mid_block.attentions.0.query."))
 
     def renames(self) -> Iterator[Rename]:
         for rename in super().renames():
