@@ -53,7 +53,7 @@ class Work:
     @property
     def group(self) -> tuple[object, ...]:
         """Work with equal groups can share forwards."""
-        return self.model, self.image.width, self.image.height, self.image.seamless, self if self.alone else None
+        return self.model, self.image.width, self.image.height, self.image.company, self if self.alone else None
 
 
 class Backlog:

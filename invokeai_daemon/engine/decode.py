@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.seamless import seamless
 
 #: Latents of one decoding: 4 pictures of 64 × 64 on a CPU, beyond which its caches overflow and the first one waits.
 CPU_LATENTS = 4 * 8 * 8
@@ -47,34 +45,12 @@ def decode_limit(lane: Lane) -> int:
     return max(1, room // math.prod(lane.latents.shape[-2:]))
 
 
-@torch.inference_mode()
 def decode(lanes: Sequence[Lane]) -> list[Picture]:
     """The pictures of lanes that are done. All have the same group. Raises what the VAE raises."""
-    vae = lanes[0].pipeline.vae
-    values = _decoded(lanes)
-    overflowed = vae.dtype is not torch.float32 and not torch.isfinite(values).all()
-    if overflowed:
-        # It stays so: a VAE that overflowed once will do so again.
-        vae.to(torch.float32)
-        values = _decoded(lanes)
+    latents = torch.cat([lane.latents for lane in lanes])
+    values, overflowed = lanes[0].pipeline.vae.decode(latents, lanes[0].image.seamless)
     warnings = [OVERFLOWED] if overflowed else []
     return [_picture(value, [*lane.warnings, *warnings]) for lane, value in zip(lanes, values, strict=True)]
-
-
-def _decoded(lanes: Sequence[Lane]) -> Tensor:
-    """[lanes, 3, height, width], −1 … 1 and a little beyond."""
-    pipeline = lanes[0].pipeline
-    latents = _unscaled(torch.cat([lane.latents for lane in lanes]), pipeline.vae.config)
-    with pipeline.share.computing(), seamless(pipeline.vae, lanes[0].image.seamless):
-        return pipeline.vae.decode(latents.to(pipeline.vae.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
-
-
-def _unscaled(latents: Tensor, config: Any) -> Tensor:
-    """Latents as the VAE made them: denoisers were trained with latents whose values spread by about 1."""
-    if config.latents_mean is None or config.latents_std is None:
-        return latents / float(config.scaling_factor)
-    mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std))
-    return latents * std / float(config.scaling_factor) + mean
 
 
 def _picture(values: Tensor, warnings: list[str]) -> Picture:

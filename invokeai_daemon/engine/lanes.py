@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
@@ -44,6 +45,8 @@ class Lane:
     conditioning: Conditioning
     #: What is done to the latents after each step.
     hooks: tuple[Hook, ...] = ()
+    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8].
+    beside: Tensor | None = None
     #: True for an image that must share no forward with others.
     alone: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -76,12 +79,14 @@ class Lane:
     def group(self) -> tuple[object, ...]:
         """Lanes with equal groups can share a forward."""
         tokens = self.conditioning.texts.shape[1]
-        return self.pipeline, tuple(self.latents.shape), tokens, self.image.seamless, self if self.alone else None
+        return self.pipeline, tuple(self.latents.shape), tokens, self.image.company, self if self.alone else None
 
     def model_input(self) -> Tensor:
         """The latents as the denoiser takes them, [rows, channels, h, w]."""
-        scaled = self.scheduler.scale_model_input(self.latents, self.timestep)
-        return torch.cat([scaled] * self.rows)
+        seen = self.scheduler.scale_model_input(self.latents, self.timestep)
+        if self.beside is not None:
+            seen = torch.cat([seen, self.beside], dim=1)
+        return torch.cat([seen] * self.rows)
 
     def advance(self, prediction: Tensor) -> None:
         """One step, from what the denoiser says about this lane's rows, [rows, channels, h, w] in float32."""
@@ -120,7 +125,13 @@ def _clip_skip(image: Image) -> int:
     return image.clip_skip
 
 
-def start_lane(pipeline: Pipeline, image: Image, encoded: dict[Text, Encoded], alone: bool = False) -> Lane:
+def start_lane(
+    pipeline: Pipeline,
+    image: Image,
+    encoded: dict[Text, Encoded],
+    alone: bool = False,
+    beginning: Beginning = FROM_NOISE,
+) -> Lane:
     """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
     if image.clip_skip > pipeline.prompts.spare_layers:
         raise RenderError(
@@ -129,30 +140,41 @@ def start_lane(pipeline: Pipeline, image: Image, encoded: dict[Text, Encoded], a
         )
     if problems := understood(image).problems:
         raise RenderError(" ".join(str(problem) for problem in problems))
-    if pipeline.denoiser.in_channels != pipeline.latent_channels:
+    seen = pipeline.latent_channels + (0 if beginning.beside is None else beginning.beside.shape[1])
+    if pipeline.denoiser.in_channels != seen:
         raise RenderError(
             f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels: it fills masked parts '
             "of pictures and cannot make a picture from text alone. Choose another model."
         )
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
-    timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end)
+    timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end, beginning.strength)
     noise, generator = first_noise(image, pipeline.latent_shape(image.width, image.height))
     draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
+    noise = noise.to(pipeline.device)
     texts = [encoded[text] for text in texts_of(image)]
     cuts = [_cut_warning(text.cut) for text in texts if text.cut]
     return Lane(
         image=image,
         pipeline=pipeline,
-        latents=noised(scheduler, noise.to(pipeline.device), timesteps),
+        latents=_first_latents(scheduler, noise, timesteps, beginning),
         scheduler=scheduler,
         timesteps=timesteps,
         step_arguments=step_arguments(scheduler, generator),
         conditioning=pipeline.tell(image, pipeline.prompts.level(texts, image.clip_skip)),
-        hooks=hooks_of(image, generator),
+        hooks=(*hooks_of(image, generator), *(make(scheduler, noise, timesteps) for make in beginning.hooks)),
+        beside=beginning.beside,
         alone=alone,
         warnings=[*understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
         tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
     )
+
+
+def _first_latents(scheduler: Any, noise: Tensor, timesteps: Tensor, beginning: Beginning) -> Tensor:
+    if beginning.latents is None:
+        return noised(scheduler, noise, timesteps)
+    if beginning.is_noisy:
+        return beginning.latents
+    return scheduler.add_noise(beginning.latents, noise, timesteps[:1])  # type: ignore[no-any-return]
 
 
 def _cut_warning(cut: str) -> str:

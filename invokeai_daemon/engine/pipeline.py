@@ -22,6 +22,7 @@ from invokeai_daemon.engine.precision import choose_dtype
 from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
 from invokeai_daemon.engine.schedulers import Schedulers
 from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
+from invokeai_daemon.engine.vae import Vae
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import Image, ModelRef
 
@@ -38,7 +39,7 @@ class Pipeline:
     #: What model_index.json says.
     index: Mapping[str, Any]
     denoiser: Denoiser
-    vae: Any
+    vae: Vae
     prompts: Prompts
     schedulers: Schedulers
     device: torch.device
@@ -109,17 +110,18 @@ def _load(
     for part in parts:
         part.requires_grad_(False).eval().to(device)
     _settle(denoiser, vae, encoders, device)
+    share = share_of(parameters, device, cores)
     return Pipeline(
         model=model,
         family=family,
         index=_json(folder / INDEX),
         denoiser=denoiser,
-        vae=vae,
+        vae=Vae(vae, share),
         prompts=Prompts(encoders),
         schedulers=Schedulers(_scheduler_config(folder, model)),
         device=device,
         dtype=dtype,
-        share=share_of(parameters, device, cores),
+        share=share,
         size=sum(_bytes(part) for part in parts),
     )
 
@@ -141,9 +143,9 @@ def _vae_dtype(family: Family, folder: Path, device: torch.device, dtype: torch.
 def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: torch.device) -> None:
     """Bring the layers into the form that is steady on a CPU and fast on an accelerator."""
     if device.type == "cpu":
-        for part in (denoiser.model, vae.decoder, vae.post_quant_conv, *(encoder.model for encoder in encoders)):
+        for part in (denoiser.model, vae, *(encoder.model for encoder in encoders)):
             make_steady(part)
-        for attention in vae.decoder.mid_block.attentions:
+        for attention in (*vae.encoder.mid_block.attentions, *vae.decoder.mid_block.attentions):
             keep_plain_layout(attention)
     else:
         denoiser.model.to(memory_format=denoiser.memory_format)

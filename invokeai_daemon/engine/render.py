@@ -5,21 +5,25 @@ Called by the renderer process, which feeds it tickets and passes its events on.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 from weakref import WeakSet
 
 import torch
 
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
-from invokeai_daemon.engine.decode import Picture, decode, decode_limit
+from invokeai_daemon.engine.decode import decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
-from invokeai_daemon.engine.lanes import Lane, encode_texts, start_lane
+from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.modes import mode_of
+from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Pipelines
+from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.stages import Stage
 from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
@@ -32,6 +36,8 @@ from invokeai_daemon.settings import Settings
 STEP_EVENT_INTERVAL = 0.25
 #: Seconds that a stop waits for pictures that are already denoised.
 STOP_PATIENCE = 20.0
+#: Seconds that the loop waits for a picture of which another pass may come, when there is nothing else to do.
+BETWEEN_PATIENCE = 0.1
 DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "HIP error")
 
 Say = Callable[[dict[str, Any]], None]
@@ -39,28 +45,6 @@ Say = Callable[[dict[str, Any]], None]
 
 class PoisonedDeviceError(RenderError):
     """The accelerator reported an error after which nothing it computes can be trusted; the process must end."""
-
-
-@dataclass(eq=False)
-class Rendering:
-    """One image from its lane to its file."""
-
-    work: Work
-    lane: Lane
-    #: Monotonic seconds.
-    started: float = field(default_factory=time.monotonic)
-    picture: Picture | None = None
-    #: For a picture of a step, the number of that step from 0.
-    step: int | None = None
-
-    @property
-    def is_cancelled(self) -> bool:
-        return self.work.ticket.is_cancelled
-
-    def of_step(self) -> Rendering:
-        """What shows the step that was just made. Its lane goes no further, and has the same list of warnings."""
-        assert self.lane.expected is not None
-        return Rendering(self.work, replace(self.lane, latents=self.lane.expected), step=self.lane.index - 1)
 
 
 class Renderer:
@@ -71,6 +55,9 @@ class Renderer:
         self.pipelines = Pipelines(settings.render, device, cores)
         self.backlog = Backlog()
         self.running: list[Rendering] = []
+        #: Images whose next pass is asked for, from the decoding thread; and those of which that may still come.
+        self._asking: queue.SimpleQueue[Rendering] = queue.SimpleQueue()
+        self._between: set[Rendering] = set()
         self._tickets: WeakSet[Ticket] = WeakSet()
         #: Held while a picture appears, so that none does after a cancellation was confirmed.
         self._appearing = threading.Lock()
@@ -101,12 +88,13 @@ class Renderer:
 
     @property
     def is_idle(self) -> bool:
-        return not self.running and not len(self.backlog)
+        return not (self.running or len(self.backlog) or self._between)
 
     def turn(self) -> None:
         """Let waiting images join, then do one denoise step. Raises PoisonedDeviceError."""
         if self._poison is not None:
             raise self._poison
+        self._take_up(0 if self.running or len(self.backlog) else BETWEEN_PATIENCE)
         self._fill()
         if self.running:
             self._step(self._together())
@@ -160,25 +148,55 @@ class Renderer:
         return self._limits[work.group]
 
     def _start(self, taken: Sequence[Work]) -> None:
-        """Give images of one model their lanes. An image that cannot start fails alone."""
-        try:
-            pipeline = self._pipeline(taken[0].ticket.plan.model)
-            encoded = encode_texts(pipeline, [work.image for work in taken])
-        except Exception as error:  # noqa: BLE001  the boundary of these images
-            for work in taken:
-                self._fail(work, error)
-            return
+        """Let images of one model ask for their first passes. An image that cannot start fails alone."""
+        ones = []
         for work in taken:
+            plan = work.ticket.plan
             try:
-                self.running.append(
-                    Rendering(work, start_lane(pipeline, work.image, encoded[work.image.clip_skip], work.alone))
-                )
+                desk = Desk(plan, work.ticket.folder, self._pipeline(plan.model))
+                ones.append(Rendering.begun(work, mode_of(work.image)(desk, work.image)))
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(work, error)
+        self._begin(ones)
+
+    def _take_up(self, patience: float) -> None:
+        """Begin the passes that images ask for after others; waits so many seconds for the first."""
+        asking: list[Rendering] = []
+        with contextlib.suppress(queue.Empty):
+            if self._between and patience:
+                asking.append(self._asking.get(timeout=patience))
+            while True:
+                asking.append(self._asking.get_nowait())
+        self._between.difference_update(asking)
+        self._begin([one for one in asking if not one.is_cancelled])
+
+    def _begin(self, ones: Iterable[Rendering]) -> None:
+        """Give images lanes for the passes they ask for, those of one model together."""
+        by_model: dict[ModelRef, list[Rendering]] = {}
+        for one in ones:
+            by_model.setdefault(one.model, []).append(one)
+        for model, several in by_model.items():
+            self._begin_with(model, several)
+
+    def _begin_with(self, model: ModelRef, ones: Sequence[Rendering]) -> None:
+        try:
+            pipeline = self._pipeline(model)
+            encoded = encode_texts(pipeline, [one.current.image for one in ones])
+        except Exception as error:  # noqa: BLE001  the boundary of these images
+            for one in ones:
+                self._fail(one.work, error)
+            return
+        for one in ones:
+            try:
+                image, beginning = one.current.image, one.current.beginning
+                one.lane = start_lane(pipeline, image, encoded[image.clip_skip], one.work.alone, beginning)
+                self.running.append(one)
+            except Exception as error:  # noqa: BLE001  the boundary of one image
+                self._fail(one.work, error)
 
     def _pipeline(self, model: ModelRef) -> Pipeline:
         started, was_loaded = time.monotonic(), self.pipelines.has(model)
-        in_use = {one.lane.pipeline for one in self.running}
+        in_use = {one.lane.pipeline for one in self.running} | {one.pipeline for one in self._between}
         pipeline = self.pipelines.get(model, in_use, lambda: self.say({"event": "loading", "model": model.name}))
         if not was_loaded:
             seconds = round(time.monotonic() - started, 3)
@@ -207,8 +225,31 @@ class Renderer:
                 self._decoding.put(one.of_step())
             if one.lane.is_done:
                 self.running.remove(one)
-                self._decoding.put(one)
+                self._end_pass(one)
         self._tell_step(together[0])
+
+    def _end_pass(self, one: Rendering) -> None:
+        if one.current.then == "picture":
+            self._between.add(one)
+        if one.current.then == "latents":
+            self._go_on(one, Passed(one.lane.latents))
+        else:
+            self._decoding.put(one)
+
+    def _go_on(self, one: Rendering, passed: Passed) -> None:
+        """Let the mode say what is next: another pass, or the picture. Called by both threads."""
+        try:
+            has_more = one.goes_on(passed)
+        except Exception as error:  # noqa: BLE001  the boundary of one image
+            self._between.discard(one)
+            self._fail(one.work, error)
+            return
+        if has_more:
+            self._between.add(one)
+            self._asking.put(one)
+        else:
+            self._publishing.put(one)
+            self._between.discard(one)
 
     def _handle_failed_forward(self, together: list[Rendering], error: Exception) -> None:
         """Out of memory: fewer lanes from now on. Anything else: a forward for each finds the image at fault."""
@@ -236,6 +277,7 @@ class Renderer:
 
     def _decode(self, done: list[Rendering]) -> None:
         wanted = [one for one in done if not one.is_cancelled]
+        self._between.difference_update(one for one in done if one.is_cancelled)
         try:
             pictures = decode([one.lane for one in wanted]) if wanted else []
         except Exception as error:  # noqa: BLE001  the boundary of these images
@@ -246,8 +288,11 @@ class Renderer:
                     self._decode([one])
             return
         for one, picture in zip(wanted, pictures, strict=True):
-            one.picture = picture
-            self._publishing.put(one)
+            if one.step is None:
+                self._go_on(one, Passed(one.lane.latents, picture))
+            else:
+                one.picture = picture
+                self._publishing.put(one)
 
     def _publish(self, done: list[Rendering]) -> None:
         for one in done:
@@ -290,6 +335,7 @@ class Renderer:
     def _fail_to_show(self, one: Rendering, error: Exception) -> None:
         """A picture that fails is its image's failure; one of a step only a warning."""
         if one.step is None:
+            self._between.discard(one)
             self._fail(one.work, error)
         else:
             one.lane.warnings.append(f"there is no picture of step {one.step}: {_explained(error)[0]}")

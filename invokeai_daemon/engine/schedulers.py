@@ -91,9 +91,14 @@ def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]
     return {name: value for name, value in values.items() if name in taken}
 
 
-def part_of_run(scheduler: Any, start: float, end: float) -> Tensor:
-    """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. Raises RenderError."""
+def part_of_run(scheduler: Any, start: float, end: float, strength: float = 1.0) -> Tensor:
+    """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. Raises RenderError.
+
+    `strength` is the share of a whole run that is made, as diffusers' img2img pipelines count it.
+    """
     whole: Tensor = scheduler.timesteps
+    if strength < 1:
+        return _end_of_run(scheduler, strength)
     if (start, end) == (0, 1):
         return whole
     trained = scheduler.config.num_train_timesteps
@@ -110,6 +115,14 @@ def part_of_run(scheduler: Any, start: float, end: float) -> Tensor:
         scheduler.set_begin_index(first * scheduler.order)
     part = slice(first * scheduler.order, (first + count) * scheduler.order)
     return whole[part]
+
+
+def _end_of_run(scheduler: Any, strength: float) -> Tensor:
+    count = len(scheduler.timesteps[:: scheduler.order])
+    first = count - max(1, min(int(count * strength), count))
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first * scheduler.order)
+    return scheduler.timesteps[first * scheduler.order :]  # type: ignore[no-any-return]
 
 
 def noised(scheduler: Any, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Hashable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import TypeAdapter
+
+from invokeai_daemon.job.schema.adapters import ControlNet, IPAdapter, Lora, T2IAdapter
+from invokeai_daemon.job.schema.pictures import Hires, Infill, Init, Mask, Outpaint, Refiner, Seam
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,38 @@ class Image:
     denoising_end: float = 1.0
     #: Every so many steps a picture of the step is kept; 0 means never.
     save_intermediates: int = 0
+    #: A VAE's name, instead of the model's own.
+    vae: str | None = None
+    #: What FLUX models that were distilled for guidance are told; None means what they usually are.
+    guidance: float | None = None
+    #: For SDXL's second text encoder alone; None means that it reads the prompts, too.
+    style_prompt: str | None = None
+    negative_style_prompt: str | None = None
+    #: What is attached to the model. Names stand in `Plan.references`, pictures in `Plan.inputs`.
+    loras: tuple[Lora, ...] = ()
+    controlnets: tuple[ControlNet, ...] = ()
+    t2i_adapters: tuple[T2IAdapter, ...] = ()
+    ip_adapters: tuple[IPAdapter, ...] = ()
+    #: What it is made from; width and height are those of the result, whatever the size of these pictures.
+    init: Init | None = None
+    init_color: str | None = None
+    mask: Mask | None = None
+    outpaint: Outpaint | None = None
+    infill: Infill | None = None
+    seam: Seam | None = None
+    hires: Hires | None = None
+    refiner: Refiner | None = None
+
+    @property
+    def company(self) -> Hashable:
+        """Images of one model and size share forwards where this is equal."""
+        return (
+            self.seamless,
+            self.loras,
+            tuple((each.name, each.control_mode) for each in self.controlnets),
+            tuple(each.name for each in self.t2i_adapters),
+            tuple((each.name, each.weight, each.method, each.begin, each.end) for each in self.ip_adapters),
+        )
 
     @property
     def seamless(self) -> tuple[bool, bool]:
@@ -60,8 +98,13 @@ class Image:
 
     @property
     def unusual(self) -> dict[str, Any]:
-        """The values that are not as they are when nobody asks for anything."""
-        return {name: getattr(self, name) for name, usual in USUAL.items() if getattr(self, name) != usual}
+        """The values that are not as they are when nobody asks for anything, as JSON has them."""
+        changed = {name for name, usual in USUAL.items() if getattr(self, name) != usual}
+        return {name: value for name, value in self.as_json().items() if name in changed}
+
+    def as_json(self) -> dict[str, Any]:
+        """All values, as JSON has them; tables say what differs from their own defaults."""
+        return _of(Image).dump_python(self, mode="json", exclude_none=True)  # type: ignore[no-any-return]
 
 
 #: What an image's values are when nobody asks for anything, for those that have such a value.
@@ -72,10 +115,10 @@ USUAL: Mapping[str, Any] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ModelRef:
-    """The registered model that a plan uses, as it was when the job started."""
+    """A registered model that a plan uses, as it was when the job started."""
 
     name: str
-    #: The diffusers folder, absolute.
+    #: The diffusers folder, or the file of an adapter. Absolute.
     path: str
     base: str
     type: str = "main"
@@ -83,6 +126,24 @@ class ModelRef:
     hash: str = ""
     variant: str | None = None
     prediction_type: str | None = None
+    #: What else a family needs to know of its file: checkpoint, diffusers, lycoris, …
+    format: str = "diffusers"
+    #: How the keys of a LoRA are written.
+    dialect: str | None = None
+    #: What the job calls it: its name, a prefix of it, or its hash.
+    asked: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture that a job names, as it was when the job started."""
+
+    #: The path as the job gives it.
+    asked: str
+    #: The copy that is rendered with, relative to the folder of the results.
+    file: str
+    #: "sha256:…" of its bytes.
+    hash: str
 
 
 @dataclass(frozen=True)
@@ -98,20 +159,27 @@ class Plan:
     file_name: str = "{number:04}.{seed}.png"
     #: The user's own `x-*` keys and `[meta]` table, carried into the results.
     meta: dict[str, Any] = field(default_factory=dict)
+    #: The other models that the images name: adapters, VAEs, …
+    references: tuple[ModelRef, ...] = ()
+    #: The pictures that the images name.
+    inputs: tuple[Input, ...] = ()
+
+    def reference(self, type: str, name: str) -> ModelRef:
+        """The model that an image names, of a type: lora, vae, controlnet, …"""
+        return next(each for each in self.references if each.type == type and each.asked == name)
+
+    def input(self, asked: str) -> Input:
+        """The picture that an image names."""
+        return next(each for each in self.inputs if each.asked == asked)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return _of(Plan).dump_python(self, mode="json")  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
-        return cls(
-            **{
-                **data,
-                "model": ModelRef(**data["model"]),
-                "images": tuple(_image(image) for image in data["images"]),
-            }
-        )
+        return _of(Plan).validate_python(data)  # type: ignore[no-any-return]
 
 
-def _image(data: dict[str, Any]) -> Image:
-    return Image(**{**data, "variations": tuple((seed, weight) for seed, weight in data.get("variations", ()))})
+@cache
+def _of(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

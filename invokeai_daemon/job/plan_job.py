@@ -6,13 +6,13 @@ Called by the daemon when a job starts, and after a restart to read the plan bac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.parse import parse_job
-from invokeai_daemon.job.plan import USUAL, Image, ModelRef, Plan
+from invokeai_daemon.job.plan import USUAL, Image, Input, ModelRef, Plan
 from invokeai_daemon.job.schema import MAX_SEED, Job, Values, Variation
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.strict_toml import Document, dump_toml, validate
@@ -39,6 +39,8 @@ MODEL_KEYS = frozenset(
 )
 #: The keys of a job that need no default: without them an image is as usual.
 OPTIONAL: tuple[str, ...] = tuple(key for key in USUAL if key in Values.model_fields)
+#: The keys of a job that have no defaults anywhere: an image has them as they are asked.
+AS_ASKED: tuple[str, ...] = tuple(key for key in USUAL if key in Job.model_fields and key not in Values.model_fields)
 
 
 def model_name(job: Job, settings_defaults: Mapping[str, Any]) -> str | None:
@@ -90,10 +92,16 @@ def resolve(
             scheduler=values["scheduler"],
             variations=mixed,
             **{key: values[key] for key in OPTIONAL if key in values},
+            **_as_asked(job),
         )
         for number, (seed, mixed) in enumerate(zip(seeds, variations, strict=True), start=1)
     )
     return Plan(job_id, model, images, values["priority"], file_name, job.carried)
+
+
+def _as_asked(job: Job) -> dict[str, Any]:
+    asked = {key: getattr(job, key) for key in AS_ASKED}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()}
 
 
 def to_toml(plan: Plan) -> str:
@@ -109,12 +117,21 @@ def to_toml(plan: Plan) -> str:
         "cfg_scale": first.cfg_scale,
         "scheduler": first.scheduler,
         **{key: getattr(first, key) for key in OPTIONAL},
+        **{key: value for key, value in first.as_json().items() if key in AS_ASKED and value not in ([], None)},
         **_seed_keys(plan.images),
         "priority": plan.priority,
         **plan.meta,
-        "resolved": {"job": plan.job_id, "file_name": plan.file_name, "model": asdict(plan.model)},
+        "resolved": {"job": plan.job_id, "file_name": plan.file_name, "model": asdict(plan.model)} | _references(plan),
     }
     return dump_toml(values)
+
+
+def _references(plan: Plan) -> dict[str, Any]:
+    listed = {
+        "references": [asdict(each) for each in plan.references],
+        "inputs": [asdict(each) for each in plan.inputs],
+    }
+    return {key: value for key, value in listed.items() if value}
 
 
 def from_resolved(raw: bytes, where: str) -> Plan:
@@ -123,7 +140,7 @@ def from_resolved(raw: bytes, where: str) -> Plan:
     if job.resolved is None:
         raise JobError(where, [Problem("This is no resolved job: it has no [resolved] table.")])
     model = ModelRef(**job.resolved.model.model_dump())
-    return resolve(
+    plan = resolve(
         job,
         job.resolved.job,
         model,
@@ -133,6 +150,11 @@ def from_resolved(raw: bytes, where: str) -> Plan:
         draw_seed=lambda: 0,
         file_name=job.resolved.file_name,
         limits=_NO_LIMITS,
+    )
+    return replace(
+        plan,
+        references=tuple(ModelRef(**each.model_dump()) for each in job.resolved.references),
+        inputs=tuple(Input(**each.model_dump()) for each in job.resolved.inputs),
     )
 
 

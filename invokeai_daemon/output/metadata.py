@@ -151,7 +151,7 @@ def _own_record(plan: Plan, image: Image, versions: Mapping[str, str]) -> dict[s
         "version": RECORD_VERSION,
         "job": plan.job_id,
         "of": len(plan.images),
-        "image": asdict(image),
+        "image": image.as_json(),
         "model": model,
         "scheduler": {"class": karras.class_name, "options": dict(karras.options)},
         "versions": dict(versions),

@@ -63,7 +63,7 @@ def test_values_that_are_no_numbers_are_black_and_told(lanes: list[Lane]) -> Non
 def test_a_picture_of_one_colour_is_told(
     pipeline: Pipeline, lanes: list[Lane], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.vae, "decode", lambda latents, return_dict: (torch.full((1, 3, 64, 64), 0.2),))
+    monkeypatch.setattr(pipeline.vae.model, "decode", lambda latents, return_dict: (torch.full((1, 3, 64, 64), 0.2),))
     assert decode(lanes[:1])[0].warnings == [FLAT]
 
 

@@ -88,7 +88,7 @@ def test_short_numbers_give_nearly_the_same_picture(pipeline: Pipeline) -> None:
 
 
 def test_rendering_leaves_no_trace_in_the_model(pipeline: Pipeline) -> None:
-    parts = (pipeline.denoiser.model, pipeline.vae)
+    parts = (pipeline.denoiser.model, pipeline.vae.model)
     before = [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in parts]
     render(pipeline, VARIED)
     for part, state in zip(parts, before, strict=True):

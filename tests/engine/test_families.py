@@ -155,7 +155,9 @@ def test_a_scheduler_that_cannot_begin_with_pure_noise_is_told(made: Callable[[s
 def test_latents_are_spread_as_the_vae_says(sdxl: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [1.1, 0.9, 1.2, 0.8]}
     for pipeline in (sdxl.ours, sdxl.plain):
-        monkeypatch.setattr(pipeline.vae, "_internal_dict", type(pipeline.vae.config)({**pipeline.vae.config, **words}))
+        monkeypatch.setattr(
+            pipeline.vae.model, "_internal_dict", type(pipeline.vae.config)({**pipeline.vae.config, **words})
+        )
     assert difference(render(sdxl.ours, [VARIED[1]])[0], render_plainly(sdxl.plain, VARIED[1])) <= 2
 
 
@@ -228,7 +230,7 @@ def test_the_denoiser_heeds_all_that_it_is_told(sdxl: Pair, name: str) -> None:
 def test_a_pipeline_counts_the_weights_of_all_its_parts(sdxl: Pair) -> None:
     encoders = [encoder.model for encoder in sdxl.ours.prompts.encoders]
     assert len(encoders) == 2
-    parts = [sdxl.ours.denoiser.model, sdxl.ours.vae, *encoders]
+    parts = [sdxl.ours.denoiser.model, sdxl.ours.vae.model, *encoders]
     assert sdxl.ours.size == sum(tensor.nbytes for part in parts for tensor in (*part.parameters(), *part.buffers()))
 
 

@@ -35,7 +35,7 @@ def test_a_convolution_sees_the_other_edge(axes: Axes, options: dict[str, Any]) 
 @pytest.mark.parametrize(("axes", "dimension"), [(X, 3), (Y, 2), (BOTH, 3), (BOTH, 2)])
 @torch.inference_mode()
 def test_a_seamless_model_does_not_know_where_its_edge_is(pipeline: Pipeline, axes: Axes, dimension: int) -> None:
-    unet, vae = pipeline.denoiser.model, pipeline.vae
+    unet, vae = pipeline.denoiser.model, pipeline.vae.model
     latents, words = torch.randn(1, 4, 16, 16), torch.randn(1, 77, 32)
     with seamless(unet, axes), seamless(vae, axes):
         told = unet(latents, torch.tensor([500.0]), words).sample

@@ -31,7 +31,7 @@ x-note = inf
 seeds = [1, -2]
 meta = 3
 
-[[loras]]
+[[upscale]]
 name = "ink"
 """
 
@@ -53,7 +53,7 @@ line 13: negative_prompt: The text holds a NUL character. Remove it.
 line 14: x-note: inf is not a finite number. Put it in quotes to keep it as text.
 line 15: seeds[1]: -2 is out of range. Use at least 0 and at most 4294967295.
 line 16: meta: 3 is not a table.
-line 18: loras: is not supported yet. Remove it."""
+line 18: upscale: is not supported yet. Remove it."""
 
 
 def refusal(text: str) -> str:

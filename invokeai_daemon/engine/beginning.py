@@ -1,0 +1,32 @@
+"""Beginning: what a lane starts from, besides noise. Modes say it, lanes start from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from invokeai_daemon.engine.hooks import Hook
+
+#: From the lane's scheduler, its noise and its timesteps to what is done after each step, after all other hooks.
+MakeHook = Callable[[Any, Tensor, Tensor], Hook]
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What a lane starts from, besides noise."""
+
+    #: [1, channels, height / 8, width / 8], float32; None for nothing.
+    latents: Tensor | None = None
+    #: They hold the noise of their place in the run already.
+    is_noisy: bool = False
+    #: The share of the run that is made, from its end, 0 … 1; at least one step.
+    strength: float = 1.0
+    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8].
+    beside: Tensor | None = None
+    hooks: tuple[MakeHook, ...] = ()
+
+
+FROM_NOISE = Beginning()

@@ -1,0 +1,85 @@
+"""VAE: pixels to latents and back. One VAE is used by two threads: lanes start with pictures while others are decoded.
+
+Called by the modes, which encode, and by `decode.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invokeai_daemon.engine.cores import Share
+from invokeai_daemon.engine.seamless import Axes, seamless
+
+NOWHERE: Axes = (False, False)
+
+
+@dataclass(eq=False)
+class Vae:
+    """A VAE as the engine uses it: latents are scaled as denoisers were trained with them."""
+
+    #: diffusers' AutoencoderKL.
+    model: Any
+    share: Share
+    #: Held by whoever uses the model, since it is changed while it is used.
+    _in_use: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor, generator: torch.Generator | None = None, axes: Axes = NOWHERE) -> Tensor:
+        """Latents of pictures, [n, channels, height / 8, width / 8] in float32 on the model's device.
+
+        Pixels are [n, 3, height, width], −1 … 1. `generator` draws the latents from what the model says about them;
+        without one they are the likeliest.
+        """
+        with self._in_use, self.share.computing(), seamless(self.model, axes):
+            told = self.model.encode(pixels.to(self.model.device, self.dtype)).latent_dist
+        latents = told.mode() if generator is None else told.sample(generator)
+        return self._scaled(latents.float())
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, axes: Axes = NOWHERE) -> tuple[Tensor, bool]:
+        """Pictures, [n, 3, height, width], −1 … 1 and a little beyond; and whether the model overflowed at first.
+
+        Raises what the model raises.
+        """
+        latents = self._unscaled(latents)
+        with self._in_use, self.share.computing(), seamless(self.model, axes):
+            values = self._decoded(latents)
+            overflowed = self.dtype is not torch.float32 and not torch.isfinite(values).all()
+            if overflowed:
+                # It stays so: a VAE that overflowed once will do so again.
+                self.model.to(torch.float32)
+                values = self._decoded(latents)
+        return values, bool(overflowed)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents.to(self.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
+
+    def _scaled(self, latents: Tensor) -> Tensor:
+        """Latents as denoisers were trained with them: their values spread by about 1."""
+        mean, std = self._spread(latents)
+        return (latents - mean) * float(self.config.scaling_factor) / std
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """Latents as the VAE made them."""
+        mean, std = self._spread(latents)
+        return latents * std / float(self.config.scaling_factor) + mean
+
+    def _spread(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        config = self.config
+        if config.latents_mean is None or config.latents_std is None:
+            return float(config.shift_factor or 0.0), 1.0
+        mean, std = (latents.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std))
+        return mean, std
