@@ -12,7 +12,7 @@ _TO_ESCAPE = re.compile('["\\\\\x00-\x1f\x7f]')
 
 
 def dump_toml(data: Mapping[str, Any]) -> str:
-    """A TOML text that parses to `data`: plain values first, then tables. None values are left out.
+    """A TOML text that parses to `data`: plain values first, then tables and lists of them. None values are left out.
 
     Raises ValueError for what TOML (or JSON, to which everything of ours also goes) cannot say: nan, inf, dates.
     """
@@ -21,13 +21,22 @@ def dump_toml(data: Mapping[str, Any]) -> str:
 
 def _table_lines(table: Mapping[str, Any], path: str) -> Iterator[str]:
     for key, value in table.items():
-        if value is not None and not isinstance(value, Mapping):
+        if value is not None and not _has_headers(value):
             yield f"{_key_text(key)} = {_value_text(value)}\n"
     for key, value in table.items():
-        if isinstance(value, Mapping):
+        if _has_headers(value):
             inner = _joined(path, _key_text(key))
-            yield f"\n[{inner}]\n"
-            yield from _table_lines(value, inner)
+            is_list = not isinstance(value, Mapping)
+            for each in value if is_list else [value]:
+                yield f"\n[[{inner}]]\n" if is_list else f"\n[{inner}]\n"
+                yield from _table_lines(each, inner)
+
+
+def _has_headers(value: Any) -> bool:
+    """Whether a value is a table, or a list of nothing but tables."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(each, Mapping) for each in value)
+    return isinstance(value, Mapping)
 
 
 def _key_text(key: str) -> str:

@@ -26,6 +26,14 @@ def test_none_is_left_out_and_tables_come_last() -> None:
     )
 
 
+def test_each_table_of_a_list_has_a_header_of_its_own() -> None:
+    loras = [{"name": "ink", "weight": 0.8}, {"name": "oil"}]
+    assert (
+        dump_toml({"loras": loras, "x": 1})
+        == 'x = 1\n\n[[loras]]\nname = "ink"\nweight = 0.8\n\n[[loras]]\nname = "oil"\n'
+    )
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), date(2020, 1, 1), object()])
 def test_what_json_cannot_carry_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
