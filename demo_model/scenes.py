@@ -66,10 +66,15 @@ def split(held_out_share: float = 0.15, seed: int = 7) -> tuple[list[Scene], lis
 
 def draw(scene: Scene, rng: random.Random, size: int = SIZE) -> Image.Image:
     """One RGB picture of a scene; place, size and tilt of the shape vary a little with `rng`."""
+    radius = rng.uniform(0.34, 0.41)
+    centre = (rng.uniform(0.46, 0.54), rng.uniform(0.46, 0.54))
+    return paint(scene, centre, radius, rng.uniform(-8, 8), size)
+
+
+def paint(scene: Scene, centre: tuple[float, float], radius: float, tilt: float = 0.0, size: int = SIZE) -> Image.Image:
+    """One RGB picture of a scene. Place and size are shares of the picture's side, `tilt` is in degrees."""
     big = size * OVERSAMPLING
-    radius = big * rng.uniform(0.34, 0.41)
-    centre = (big * rng.uniform(0.46, 0.54), big * rng.uniform(0.46, 0.54))
-    mask = shape_mask(scene.shape, big, centre, radius, tilt=rng.uniform(-8, 8))
+    mask = shape_mask(scene.shape, big, (big * centre[0], big * centre[1]), big * radius, tilt)
     picture = _gradient(COLOURS[scene.background], big, 1.07, 0.93)
     shadow = ImageChops.offset(mask, big // 40, big // 24).filter(ImageFilter.GaussianBlur(big / 32))
     picture.paste((0, 0, 0), mask=shadow.point(lambda value: value * 0.30))
