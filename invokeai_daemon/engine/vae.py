@@ -6,6 +6,8 @@ Called by the modes, which encode, and by `decode.py`.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,7 @@ NOWHERE: Axes = (False, False)
 class Vae:
     """A VAE as the engine uses it: latents are scaled as denoisers were trained with them."""
 
-    #: diffusers' AutoencoderKL.
+    #: diffusers' AutoencoderKL or AutoencoderTiny.
     model: Any
     share: Share
     #: Held by whoever uses the model, since it is changed while it is used.
@@ -33,29 +35,41 @@ class Vae:
         return self.model.config
 
     @property
+    def latent_channels(self) -> int:
+        return int(self.config.latent_channels)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """The side of the square of pixels that one latent stands for."""
+        widths = getattr(self.config, "block_out_channels", None) or self.config.decoder_block_out_channels
+        return int(2 ** (len(widths) - 1))
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, generator: torch.Generator | None = None, axes: Axes = NOWHERE) -> Tensor:
+    def encode(
+        self, pixels: Tensor, generator: torch.Generator | None = None, axes: Axes = NOWHERE, tiled: bool = False
+    ) -> Tensor:
         """Latents of pictures, [n, channels, height / 8, width / 8] in float32 on the model's device.
 
         Pixels are [n, 3, height, width], −1 … 1. `generator` draws the latents from what the model says about them;
-        without one they are the likeliest.
+        without one they are the likeliest. `tiled` takes less memory, see `decode`.
         """
-        with self._in_use, self.share.computing(), seamless(self.model, axes):
-            told = self.model.encode(pixels.to(self.model.device, self.dtype)).latent_dist
-        latents = told.mode() if generator is None else told.sample(generator)
-        return self._scaled(latents.float())
+        with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
+            told = self.model.encode(pixels.to(self.model.device, self.dtype))
+        return self._scaled(_drawn(told, generator).float())
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, axes: Axes = NOWHERE) -> tuple[Tensor, bool]:
+    def decode(self, latents: Tensor, axes: Axes = NOWHERE, tiled: bool = False) -> tuple[Tensor, bool]:
         """Pictures, [n, 3, height, width], −1 … 1 and a little beyond; and whether the model overflowed at first.
 
-        Raises what the model raises.
+        `tiled` computes large pictures piece by piece, which takes less memory and changes them a little; pictures
+        whose edges meet are always computed whole. Raises what the model raises.
         """
         latents = self._unscaled(latents)
-        with self._in_use, self.share.computing(), seamless(self.model, axes):
+        with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
             values = self._decoded(latents)
             overflowed = self.dtype is not torch.float32 and not torch.isfinite(values).all()
             if overflowed:
@@ -66,6 +80,18 @@ class Vae:
 
     def _decoded(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents.to(self.dtype), return_dict=False)[0]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _tiling(self, tiled: bool, axes: Axes) -> Iterator[None]:
+        # A piece would meet its own edges.
+        if not tiled or any(axes):
+            yield
+            return
+        self.model.enable_tiling()
+        try:
+            yield
+        finally:
+            self.model.disable_tiling()
 
     def _scaled(self, latents: Tensor) -> Tensor:
         """Latents as denoisers were trained with them: their values spread by about 1."""
@@ -78,8 +104,17 @@ class Vae:
         return latents * std / float(self.config.scaling_factor) + mean
 
     def _spread(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        config = self.config
-        if config.latents_mean is None or config.latents_std is None:
-            return float(config.shift_factor or 0.0), 1.0
-        mean, std = (latents.new_tensor(each).view(1, -1, 1, 1) for each in (config.latents_mean, config.latents_std))
+        # An AutoencoderTiny has only a shift, by another name and inside itself.
+        means, stds = (getattr(self.config, name, None) for name in ("latents_mean", "latents_std"))
+        if means is None or stds is None:
+            return float(getattr(self.config, "shift_factor", None) or 0.0), 1.0
+        mean, std = (latents.new_tensor(each).view(1, -1, 1, 1) for each in (means, stds))
         return mean, std
+
+
+def _drawn(told: Any, generator: torch.Generator | None) -> Tensor:
+    """Latents of what an encoder tells: nearly always a distribution."""
+    if not hasattr(told, "latent_dist"):
+        return told.latents  # type: ignore[no-any-return]
+    spread = told.latent_dist
+    return spread.mode() if generator is None else spread.sample(generator)  # type: ignore[no-any-return]
