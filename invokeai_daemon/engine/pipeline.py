@@ -5,7 +5,6 @@ Loaded by `pipelines.py`, which keeps several. The denoising itself is in `denoi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.cores import Share, share_of
 from invokeai_daemon.engine.denoisers import Denoiser
 from invokeai_daemon.engine.families import FAMILIES, Family
+from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.parts import bring, bytes_of, count_parameters, json_of, read_part
 from invokeai_daemon.engine.precision import choose_dtype
 from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
 from invokeai_daemon.engine.schedulers import Schedulers
@@ -73,9 +74,11 @@ def load_pipeline(
     precision: str,
     cores: int,
     make_room: Callable[[int], None] = lambda needed: None,
+    is_streamed: bool = False,
 ) -> Pipeline:
     """Load a diffusers folder; before, `make_room` is told how many bytes its weights will take in memory.
 
+    The layers of a streamed one stay on the disk until their own forward. What `make_room` raises is raised.
     Raises ModelMissing when the folder is gone, ModelError when it cannot be used.
     """
     folder = Path(model.path)
@@ -84,11 +87,13 @@ def load_pipeline(
     if model.base not in FAMILIES:
         raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
     try:
-        return _load(model, folder, device, precision, cores, make_room)
-    except (torch.OutOfMemoryError, torch.AcceleratorError, MemoryError):
+        return _load(model, folder, device, precision, cores, make_room, is_streamed)
+    except torch.AcceleratorError:
         raise
     # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f'model "{model.name}" could not be loaded from {folder}: {error or type(error).__name__}. '
             "Import it again, or remove it from configs/models.yaml."
@@ -96,25 +101,32 @@ def load_pipeline(
 
 
 def _load(
-    model: ModelRef, folder: Path, device: torch.device, precision: str, cores: int, make_room: Callable[[int], None]
+    model: ModelRef,
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    cores: int,
+    make_room: Callable[[int], None],
+    is_streamed: bool,
 ) -> Pipeline:
     family = FAMILIES[model.base]
-    parameters = _parameters(folder / family.denoiser.folder)
+    parameters = count_parameters(folder / family.denoiser.folder)
     dtype = choose_dtype(precision, device, parameters)
     vae_dtype = _vae_dtype(family, folder, device, dtype)
-    make_room(_size_to_be(family, folder, dtype, vae_dtype))
-    denoiser = family.denoiser(_weights(family.denoiser.kind, folder / family.denoiser.folder, torch_dtype=dtype))
-    vae = _weights(AutoencoderKL, folder / VAE, torch_dtype=vae_dtype)
-    encoders = list(_encoders(family, folder, dtype))
+    if not is_streamed:
+        make_room(_size_to_be(family, folder, dtype, vae_dtype))
+    denoiser = family.denoiser(read_part(family.denoiser.kind, folder / family.denoiser.folder, dtype, is_streamed))
+    vae = read_part(AutoencoderKL, folder / VAE, vae_dtype, is_streamed)
+    encoders = list(_encoders(family, folder, dtype, is_streamed))
     parts = [denoiser.model, vae, *(encoder.model for encoder in encoders)]
-    for part in parts:
-        part.requires_grad_(False).eval().to(device)
     _settle(denoiser, vae, encoders, device)
+    for part in parts:
+        bring(part, device)
     share = share_of(parameters, device, cores)
     return Pipeline(
         model=model,
         family=family,
-        index=_json(folder / INDEX),
+        index=json_of(folder / INDEX),
         denoiser=denoiser,
         vae=Vae(vae, share),
         prompts=Prompts(encoders),
@@ -122,21 +134,21 @@ def _load(
         device=device,
         dtype=dtype,
         share=share,
-        size=sum(_bytes(part) for part in parts),
+        size=sum(bytes_of(part) for part in parts),
     )
 
 
-def _encoders(family: Family, folder: Path, dtype: torch.dtype) -> Iterator[Encoder]:
+def _encoders(family: Family, folder: Path, dtype: torch.dtype, is_streamed: bool) -> Iterator[Encoder]:
     for each in family.text_encoders:
         tokenizer = each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True)
-        yield Encoder(tokenizer, _weights(each.kind, folder / each.folder, dtype=dtype), each.is_penultimate)
+        yield Encoder(tokenizer, read_part(each.kind, folder / each.folder, dtype, is_streamed), each.is_penultimate)
 
 
 def _vae_dtype(family: Family, folder: Path, device: torch.device, dtype: torch.dtype) -> torch.dtype:
     # Eight bits of mantissa band smooth skies, so on a CPU the decoder stays exact; it is one step's work.
     if device.type == "cpu":
         return torch.float32
-    overflows = family.has_fragile_vae and _json(folder / VAE / "config.json").get("force_upcast", True)
+    overflows = family.has_fragile_vae and json_of(folder / VAE / "config.json").get("force_upcast", True)
     return torch.float32 if overflows and dtype is torch.float16 else dtype
 
 
@@ -152,53 +164,15 @@ def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: t
         vae.to(memory_format=torch.channels_last)
 
 
-# -- the folder ----------------------------------------------------------------------------------------------------
-
-
-def _weights(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
-    variant = "fp16" if _are_half(_weight_files(folder)) else None
-    return kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **dtype)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that the weights of a part are read from: the exact ones, else those of `variant="fp16"`."""
-    files = list(folder.glob("*.safetensors"))
-    return [path for path in files if ".fp16." not in path.name] or files
-
-
-def _are_half(files: Sequence[Path]) -> bool:
-    return any(".fp16." in path.name for path in files)
-
-
-def _parameters(folder: Path) -> int:
-    """How many numbers the weights of a part are, from the headers of its files."""
-    from safetensors import safe_open
-
-    count = 0
-    for path in _weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            count += sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
-    return count
-
-
 def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype) -> int:
     """Bytes of the weights in memory, whatever type they have on the disk."""
     parts = [family.denoiser.folder, *(encoder.folder for encoder in family.text_encoders)]
-    parameters = sum(_parameters(folder / part) for part in parts)
-    return parameters * dtype.itemsize + _parameters(folder / VAE) * vae_dtype.itemsize
-
-
-def _bytes(part: torch.nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+    parameters = sum(count_parameters(folder / part) for part in parts)
+    return parameters * dtype.itemsize + count_parameters(folder / VAE) * vae_dtype.itemsize
 
 
 def _scheduler_config(folder: Path, model: ModelRef) -> dict[str, Any]:
-    config = _json(folder / "scheduler" / "scheduler_config.json")
+    config = json_of(folder / "scheduler" / "scheduler_config.json")
     if model.prediction_type:
         config["prediction_type"] = model.prediction_type
     return config
-
-
-def _json(path: Path) -> dict[str, Any]:
-    words: dict[str, Any] = json.loads(path.read_bytes())
-    return words

@@ -18,6 +18,7 @@ import torch
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.decode import decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
+from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Desk, Passed
@@ -25,7 +26,6 @@ from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.stages import Stage
-from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.output.metadata import chunks, versions
 from invokeai_daemon.output.png import encode
@@ -38,13 +38,8 @@ STEP_EVENT_INTERVAL = 0.25
 STOP_PATIENCE = 20.0
 #: Seconds that the loop waits for a picture of which another pass may come, when there is nothing else to do.
 BETWEEN_PATIENCE = 0.1
-DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "HIP error")
 
 Say = Callable[[dict[str, Any]], None]
-
-
-class PoisonedDeviceError(RenderError):
-    """The accelerator reported an error after which nothing it computes can be trusted; the process must end."""
 
 
 class Renderer:
@@ -253,15 +248,15 @@ class Renderer:
 
     def _handle_failed_forward(self, together: list[Rendering], error: Exception) -> None:
         """Out of memory: fewer lanes from now on. Anything else: a forward for each finds the image at fault."""
-        _raise_if_poisoned(error)
+        raise_if_poisoned(error)
         lane = together[0].lane
-        if len(together) > 1 and _is_out_of_memory(error):
+        if len(together) > 1 and is_out_of_memory(error):
             self._limits[together[0].work.group] = len(together) // 2
             self.pipelines.give_up_others({one.lane.pipeline for one in self.running})
         elif len(together) > 1:
             for one in together:
                 one.lane.alone = True
-        elif not (_is_out_of_memory(error) and self.pipelines.give_up_others({lane.pipeline})):
+        elif not (is_out_of_memory(error) and self.pipelines.give_up_others({lane.pipeline})):
             self.running.remove(together[0])
             self._fail(together[0].work, error)
 
@@ -338,18 +333,18 @@ class Renderer:
             self._between.discard(one)
             self._fail(one.work, error)
         else:
-            one.lane.warnings.append(f"there is no picture of step {one.step}: {_explained(error)[0]}")
+            one.lane.warnings.append(f"there is no picture of step {one.step}: {explained(error)[0]}")
 
     def _fail(self, work: Work, error: Exception) -> None:
         """One image failed; the others go on. From the denoising thread a poisoned device is raised, else kept."""
         try:
-            _raise_if_poisoned(error)
+            raise_if_poisoned(error)
         except PoisonedDeviceError as poison:
             self._poison = poison
             return
         if work.ticket.is_cancelled:
             return
-        sentence, is_temporary = _explained(error)
+        sentence, is_temporary = explained(error)
         place = {"job": work.ticket.plan.job_id, "image": work.image.number}
         self.say({"event": "image_failed", **place, "error": sentence, "temporary": is_temporary})
 
@@ -361,32 +356,3 @@ def _urgency(work: Work) -> tuple[int, int]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU allocator and cuBLAS have no exception classes of their own.
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
-
-
-def _raise_if_poisoned(error: Exception) -> None:
-    # Its libraries raise plain RuntimeErrors that only their text tells from harmless ones.
-    is_device_error = isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in DEVICE_ERRORS)
-    if is_device_error and not _is_out_of_memory(error):
-        raise PoisonedDeviceError(f"the device failed and the renderer starts anew: {error}") from error
-
-
-def _explained(error: Exception) -> tuple[str, bool]:
-    """The error as a sentence for the user, and whether trying again may help."""
-    if _is_out_of_memory(error):
-        return (
-            "The device has too little memory for this image. Ask for a smaller size, lower [render] cache_gb, or "
-            f"close other programs that use the device. ({str(error).splitlines()[0]})",
-            True,
-        )
-    if isinstance(error, OSError):
-        return f"The picture could not be written: {error}", True
-    if isinstance(error, DaemonError):
-        return str(error), isinstance(error, ModelMissing)
-    return f"The image could not be rendered: {type(error).__name__}: {error}", False

@@ -1,0 +1,42 @@
+"""Faults: what went wrong on a device, and what it means for the image and for the process. Called by the renderer."""
+
+from __future__ import annotations
+
+import torch
+
+from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
+
+DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "HIP error")
+
+
+class PoisonedDeviceError(RenderError):
+    """The accelerator reported an error after which nothing it computes can be trusted; the process must end."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    # The CPU allocator and cuBLAS have no exception classes of their own.
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
+
+
+def raise_if_poisoned(error: Exception) -> None:
+    # Its libraries raise plain RuntimeErrors that only their text tells from harmless ones.
+    is_device_error = isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in DEVICE_ERRORS)
+    if is_device_error and not is_out_of_memory(error):
+        raise PoisonedDeviceError(f"the device failed and the renderer starts anew: {error}") from error
+
+
+def explained(error: Exception) -> tuple[str, bool]:
+    """The error as a sentence for the user, and whether trying again may help."""
+    if is_out_of_memory(error):
+        return (
+            "The device has too little memory for this image. Ask for a smaller size, lower [render] cache_gb, or "
+            f"close other programs that use the device. ({str(error).splitlines()[0]})",
+            True,
+        )
+    if isinstance(error, OSError):
+        return f"The picture could not be written: {error}", True
+    if isinstance(error, DaemonError):
+        return str(error), isinstance(error, ModelMissing)
+    return f"The image could not be rendered: {type(error).__name__}: {error}", False

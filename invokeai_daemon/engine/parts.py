@@ -1,0 +1,71 @@
+"""Parts: the models in the folders of a pipeline or an adapter, read without a network. Called where they are loaded.
+
+A part is whole in memory, or streamed: then its layers stay on the disk until their own forward.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from invokeai_daemon.engine.streaming import Stored, stream, without_weights
+
+
+def read_part(kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = False) -> Any:
+    """A model of a class of diffusers or transformers, ready but for its device: `bring` follows."""
+    files = weight_files(folder)
+    if is_streamed:
+        part = without_weights(kind, folder, dtype)
+        part.stored = Stored(files, dtype)
+    else:
+        variant = "fp16" if _are_half(files) else None
+        # diffusers has the older word for it.
+        words = {"torch_dtype" if hasattr(kind, "load_config") else "dtype": dtype}
+        part = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **words)
+    return part.requires_grad_(False).eval()
+
+
+def bring(part: nn.Module, device: torch.device) -> None:
+    """Let a part compute on a device. Its layers must not change their classes any more."""
+    stored = getattr(part, "stored", None)
+    if stored is None:
+        part.to(device)
+    else:
+        stream(part, stored, device)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the weights of a part are read from: the exact ones, else those of `variant="fp16"`."""
+    files = list(folder.glob("*.safetensors"))
+    return [path for path in files if ".fp16." not in path.name] or files
+
+
+def _are_half(files: Sequence[Path]) -> bool:
+    return any(".fp16." in path.name for path in files)
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the weights of a part are, from the headers of its files."""
+    count = 0
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            count += sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
+    return count
+
+
+def bytes_of(part: nn.Module) -> int:
+    """Bytes that a part takes in memory: none for layers that stay on the disk."""
+    tensors = (*part.parameters(), *part.buffers())
+    return sum(tensor.nbytes for tensor in tensors if tensor.device.type != "meta")
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A config of a part."""
+    words: dict[str, Any] = json.loads(path.read_bytes())
+    return words
