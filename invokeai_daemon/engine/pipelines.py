@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
+from typing import Protocol, TypeVar
 
 import psutil
 import torch
@@ -18,52 +19,76 @@ from invokeai_daemon.settings import RenderSettings
 MEMORY_SHARE = 0.5
 
 
+class Kept(Protocol):
+    """A model in memory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+
+
+T = TypeVar("T", bound=Kept)
+
+
 class Pipelines:
-    """The loaded pipelines, within a budget of memory."""
+    """The loaded pipelines and what is used with them, within a budget of memory."""
 
     def __init__(self, settings: RenderSettings, device: torch.device, cores: int) -> None:
         self.settings, self.device, self.cores = settings, device, cores
         self.budget = int(settings.cache_gb * 1e9) or _default_budget(device)
-        self._loaded: OrderedDict[tuple[str, str], Pipeline] = OrderedDict()
+        self._loaded: OrderedDict[Hashable, Kept] = OrderedDict()
 
     def has(self, model: ModelRef) -> bool:
-        return _key(model) in self._loaded
+        return self.peek(model) is not None
 
     def peek(self, model: ModelRef) -> Pipeline | None:
         """The pipeline of a model if it is loaded."""
-        return self._loaded.get(_key(model))
+        pipeline = self._loaded.get(_key(model, False)) or self._loaded.get(_key(model, True))
+        assert pipeline is None or isinstance(pipeline, Pipeline)
+        return pipeline
 
-    def get(self, model: ModelRef, in_use: Collection[Pipeline], loading: Callable[[], None]) -> Pipeline:
+    def get(
+        self, model: ModelRef, in_use: Collection[Kept], loading: Callable[[], None], is_streamed: bool = False
+    ) -> Pipeline:
         """The pipeline of a model; when it must be loaded, `loading` is called and others may be given up.
 
-        Pipelines `in_use` are kept. Raises what `load_pipeline` raises.
+        What is `in_use` is kept. Raises what `load_pipeline` raises.
         """
-        pipeline = self._loaded.get(_key(model))
-        if pipeline is None:
+
+        def load() -> Pipeline:
             loading()
-            pipeline = load_pipeline(
+            return load_pipeline(
                 model,
                 self.device,
                 self.settings.precision,
                 self.cores,
-                make_room=lambda needed: self._make_room(needed, in_use),
+                make_room=lambda needed: self.make_room(needed, in_use),
+                is_streamed=is_streamed,
             )
-            self._loaded[_key(model)] = pipeline
-            _settle_garbage()
-        self._loaded.move_to_end(_key(model))
-        return pipeline
 
-    def _make_room(self, needed: int, in_use: Collection[Pipeline]) -> None:
-        for key, pipeline in list(self._loaded.items()):
+        return self.keep(_key(model, is_streamed), load)
+
+    def keep(self, key: Hashable, load: Callable[[], T]) -> T:
+        """What is kept under a key, loaded when it is not there. It is given up like a pipeline."""
+        kept = self._loaded.get(key)
+        if kept is None:
+            kept = self._loaded[key] = load()
+            _settle_garbage()
+        self._loaded.move_to_end(key)
+        return kept  # type: ignore[return-value]
+
+    def make_room(self, needed: int, in_use: Collection[Kept]) -> None:
+        """Give up what is not in use until so many bytes fit into the budget."""
+        for key, kept in list(self._loaded.items()):
             if needed + sum(each.size for each in self._loaded.values()) <= self.budget:
                 return
-            if pipeline not in in_use:
-                del self._loaded[key], pipeline
+            if kept not in in_use:
+                del self._loaded[key], kept
                 _settle_garbage()
 
-    def give_up_others(self, in_use: Collection[Pipeline]) -> bool:
-        """Give up every pipeline that is not in use, after memory ran out. False when there was none."""
-        spare = [key for key, pipeline in self._loaded.items() if pipeline not in in_use]
+    def give_up_others(self, in_use: Collection[Kept]) -> bool:
+        """Give up everything that is not in use, after memory ran out. False when there was nothing."""
+        spare = [key for key, kept in self._loaded.items() if kept not in in_use]
         for key in spare:
             del self._loaded[key]
         _settle_garbage()
@@ -86,8 +111,8 @@ def _settle_garbage() -> None:
 atexit.register(gc.unfreeze)
 
 
-def _key(model: ModelRef) -> tuple[str, str]:
-    return model.path, model.hash
+def _key(model: ModelRef, is_streamed: bool) -> Hashable:
+    return "pipeline", model.path, model.hash, is_streamed
 
 
 def _default_budget(device: torch.device) -> int:
