@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.hooks import Hook
@@ -22,10 +23,14 @@ class Beginning:
     latents: Tensor | None = None
     #: They hold the noise of their place in the run already.
     is_noisy: bool = False
-    #: The share of the run that is made, from its end, 0 … 1; at least one step.
+    #: The share of the run that is made, from its end: 0 is no step, more is at least one.
     strength: float = 1.0
-    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8].
+    #: The image's noise, and what drew it and draws on; None where the lane draws it from the seed.
+    drawn: tuple[Tensor, torch.Generator] | None = None
+    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8]; or one for each row.
     beside: Tensor | None = None
+    #: How closely to follow a picture that the denoiser sees beside; it is then asked without the picture, too.
+    picture_scale: float | None = None
     hooks: tuple[MakeHook, ...] = ()
 
 

@@ -54,7 +54,7 @@ def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str
         and understood(image).negative.plain_text == ""
         and index.get("force_zeros_for_empty_prompt", True)
     ):
-        texts = [texts[0].zeroed(), *texts[1:]]
+        texts = [*(text.zeroed() for text in texts[:-1]), texts[-1]]
     size = image.height, image.width
     return _with_numbers(texts, [(*size, *UNCUT, *size)] * len(texts))
 

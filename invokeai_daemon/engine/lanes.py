@@ -45,8 +45,10 @@ class Lane:
     conditioning: Conditioning
     #: What is done to the latents after each step.
     hooks: tuple[Hook, ...] = ()
-    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8].
+    #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8]; or one for each row.
     beside: Tensor | None = None
+    #: How closely to follow a picture that stands beside; None where no picture guides.
+    picture_scale: float | None = None
     #: True for an image that must share no forward with others.
     alone: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Lane:
     @property
     def step(self) -> int:
         """Steps that are done, 0 … image.steps; second-order schedulers evaluate it twice for one."""
-        return self.index * self.image.steps // len(self.timesteps)
+        return self.index * self.image.steps // max(1, len(self.timesteps))
 
     @property
     def group(self) -> tuple[object, ...]:
@@ -84,13 +86,17 @@ class Lane:
     def model_input(self) -> Tensor:
         """The latents as the denoiser takes them, [rows, channels, h, w]."""
         seen = self.scheduler.scale_model_input(self.latents, self.timestep)
-        if self.beside is not None:
-            seen = torch.cat([seen, self.beside], dim=1)
-        return torch.cat([seen] * self.rows)
+        seen = torch.cat([seen] * self.rows)
+        if self.beside is None:
+            return seen
+        # Of rows that guidance leaves out, what is beside them is left out, too.
+        beside = self.beside[-self.rows :].expand(self.rows, -1, -1, -1)
+        return torch.cat([seen, beside], dim=1)
 
     def advance(self, prediction: Tensor) -> None:
         """One step, from what the denoiser says about this lane's rows, [rows, channels, h, w] in float32."""
-        prediction = guided(prediction, self.image.cfg_scale, self.image.cfg_rescale_multiplier)
+        image = self.image
+        prediction = guided(prediction, image.cfg_scale, image.cfg_rescale_multiplier, self.picture_scale)
         self.expected = self._expected_end(prediction)
         stepped = self.scheduler.step(prediction, self.timestep, self.latents, **self.step_arguments, return_dict=False)
         self.latents = stepped[0]
@@ -148,10 +154,13 @@ def start_lane(
         )
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
     timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end, beginning.strength)
-    noise, generator = first_noise(image, pipeline.latent_shape(image.width, image.height))
+    noise, generator = beginning.drawn or first_noise(image, pipeline.latent_shape(image.width, image.height))
     draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
     noise = noise.to(pipeline.device)
     texts = [encoded[text] for text in texts_of(image)]
+    if beginning.picture_scale is not None and len(texts) > 1:
+        # Without the picture and without the prompt, then with the picture alone.
+        texts = [texts[0], *texts]
     cuts = [_cut_warning(text.cut) for text in texts if text.cut]
     return Lane(
         image=image,
@@ -163,6 +172,7 @@ def start_lane(
         conditioning=pipeline.tell(image, pipeline.prompts.level(texts, image.clip_skip)),
         hooks=(*hooks_of(image, generator), *(make(scheduler, noise, timesteps) for make in beginning.hooks)),
         beside=beginning.beside,
+        picture_scale=beginning.picture_scale,
         alone=alone,
         warnings=[*understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
         tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
@@ -172,7 +182,7 @@ def start_lane(
 def _first_latents(scheduler: Any, noise: Tensor, timesteps: Tensor, beginning: Beginning) -> Tensor:
     if beginning.latents is None:
         return noised(scheduler, noise, timesteps)
-    if beginning.is_noisy:
+    if beginning.is_noisy or not len(timesteps):
         return beginning.latents
     return scheduler.add_noise(beginning.latents, noise, timesteps[:1])  # type: ignore[no-any-return]
 

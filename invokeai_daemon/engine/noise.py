@@ -19,24 +19,34 @@ CELLS = 8
 PARALLEL = 0.9995
 
 
-def first_noise(image: Image, shape: Sequence[int]) -> tuple[Tensor, torch.Generator]:
-    """The noise that an image starts from, and the generator that drew the last of it and draws on."""
-    noise, generator = draw(image.seed, shape, image.perlin)
+def seeded(seed: int) -> torch.Generator:
+    """What draws all that is random in the image of a seed."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def first_noise(
+    image: Image, shape: Sequence[int], generator: torch.Generator | None = None
+) -> tuple[Tensor, torch.Generator]:
+    """The noise that an image starts from, and the generator that drew the last of it and draws on.
+
+    `generator` is the one of the image's seed, where it drew something before.
+    """
+    generator = generator or seeded(image.seed)
+    noise = draw(generator, shape, image.perlin)
     for seed, weight in image.variations:
-        other, generator = draw(seed, shape, image.perlin)
-        noise = slerp(weight, noise, other)
+        generator = seeded(seed)
+        noise = slerp(weight, noise, draw(generator, shape, image.perlin))
     return noise, generator
 
 
-def draw(seed: int, shape: Sequence[int], perlin: float) -> tuple[Tensor, torch.Generator]:
-    """The noise of a seed, [1, channels, height, width], with a share of Perlin noise; and its generator."""
-    generator = torch.Generator("cpu").manual_seed(seed)
+def draw(generator: torch.Generator, shape: Sequence[int], perlin: float) -> Tensor:
+    """Noise, [1, channels, height, width], with a share of Perlin noise."""
     noise = torch.randn(*shape, generator=generator)
     if perlin:
         _, channels, height, width = shape
         fields = [perlin_field(height, width, generator) for _ in range(channels)]
         noise = (1 - perlin) * noise + perlin * torch.stack(fields)[None]
-    return noise, generator
+    return noise
 
 
 def slerp(share: float, one: Tensor, other: Tensor) -> Tensor:

@@ -94,35 +94,34 @@ def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]
 def part_of_run(scheduler: Any, start: float, end: float, strength: float = 1.0) -> Tensor:
     """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. Raises RenderError.
 
-    `strength` is the share of a whole run that is made, as diffusers' img2img pipelines count it.
+    `strength` is the share of the run that is made, from its end, as diffusers' img2img pipelines count it; a start
+    that is not 0 says the same, and counts.
     """
     whole: Tensor = scheduler.timesteps
-    if strength < 1:
-        return _end_of_run(scheduler, strength)
-    if (start, end) == (0, 1):
-        return whole
-    trained = scheduler.config.num_train_timesteps
+    if not start and not strength:
+        return whole[:0]
     # Second-order schedulers evaluate twice for one step; only whole steps are left out.
     steps = whole[:: scheduler.order]
-    first = int((steps >= round(trained * (1 - start))).sum()) if start else 0
-    count = int((steps[first:] >= round(trained * (1 - end))).sum())
-    if not count:
+    first = _steps_before(scheduler, steps, start) if start else _steps_left_out(scheduler, steps, strength)
+    last = _steps_before(scheduler, steps, end) if end < 1 else len(steps)
+    if first >= last:
         raise RenderError(
             f"none of the {len(steps)} steps lies between denoising_start {start:g} and denoising_end {end:g}. "
             "Ask for more steps, or for a larger part of the run."
         )
     if first and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first * scheduler.order)
-    part = slice(first * scheduler.order, (first + count) * scheduler.order)
-    return whole[part]
+    return whole[first * scheduler.order : last * scheduler.order]
 
 
-def _end_of_run(scheduler: Any, strength: float) -> Tensor:
-    count = len(scheduler.timesteps[:: scheduler.order])
-    first = count - max(1, min(int(count * strength), count))
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(first * scheduler.order)
-    return scheduler.timesteps[first * scheduler.order :]  # type: ignore[no-any-return]
+def _steps_before(scheduler: Any, steps: Tensor, place: float) -> int:
+    return int((steps >= round(scheduler.config.num_train_timesteps * (1 - place))).sum())
+
+
+def _steps_left_out(scheduler: Any, steps: Tensor, strength: float) -> int:
+    # Not the number of timesteps: a scheduler may evaluate one of them twice, as pndm does.
+    asked = scheduler.num_inference_steps
+    return min(asked - min(int(asked * strength), asked), len(steps) - 1)
 
 
 def noised(scheduler: Any, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine.noise import draw, first_noise, perlin_field, slerp
+from invokeai_daemon.engine.noise import draw, first_noise, perlin_field, seeded, slerp
 from tests.engine.build import image
 
 SHAPE = (1, 4, 24, 16)
@@ -51,7 +51,7 @@ def test_variations_are_mixed_in_one_after_another() -> None:
     mixed, generator = first_noise(image(seed=1, variations=((2, 0.3), (3, 0.6))), SHAPE)
     assert torch.equal(mixed, slerp(0.6, slerp(0.3, gaussian(1), gaussian(2)), gaussian(3)))
     # The generator of the last seed draws on, so that a whole other seed is that other seed also for noisy schedulers.
-    _, last = draw(3, SHAPE, 0.0)
+    draw(last := seeded(3), SHAPE, 0.0)
     assert torch.equal(torch.randn(3, generator=generator), torch.randn(3, generator=last))
 
 
@@ -102,4 +102,4 @@ def test_a_share_of_perlin_noise_is_mixed_into_every_seed_after_its_own_noise_wa
     assert torch.allclose(first_noise(image(seed=7, perlin=0.25), SHAPE)[0], 0.75 * own + 0.25 * fields)
     assert torch.equal(first_noise(image(seed=7, perlin=1.0), SHAPE)[0], fields)
     mixed = first_noise(image(seed=7, perlin=0.25, variations=((8, 0.5),)), SHAPE)[0]
-    assert torch.equal(mixed, slerp(0.5, draw(7, SHAPE, 0.25)[0], draw(8, SHAPE, 0.25)[0]))
+    assert torch.equal(mixed, slerp(0.5, *(draw(seeded(seed), SHAPE, 0.25) for seed in (7, 8))))
