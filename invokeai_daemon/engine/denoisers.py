@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol
 
 import torch
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
+from torch.nn.functional import pad
 
 from invokeai_daemon.engine.conditioning import Conditioning
 
@@ -53,3 +56,94 @@ class UNet:
         added = dict(conditioning.added) or None
         told = self.model(latents, timesteps, conditioning.texts, added_cond_kwargs=added, return_dict=False)
         return told[0]  # type: ignore[no-any-return]
+
+
+#: Latents along each side of the patch that a transformer takes for one token.
+PATCH = 2
+#: Timesteps of a whole run, as schedulers count them.
+TIMESTEPS = 1000
+
+
+class MMDiT:
+    """The transformer of Stable Diffusion 3 and 3.5."""
+
+    folder: ClassVar[str] = "transformer"
+    kind: ClassVar[Any] = SD3Transformer2DModel
+    memory_format: ClassVar[torch.memory_format] = torch.preserve_format
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.model.config.in_channels)
+
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        whole = whole_patches(latents)
+        told = self.model(whole, conditioning.texts, conditioning.added["pooled"], timesteps, return_dict=False)
+        return cut_to(told[0], latents)
+
+
+class Flux:
+    """The transformer of FLUX.1, which takes latents as a row of tokens."""
+
+    folder: ClassVar[str] = "transformer"
+    kind: ClassVar[Any] = FluxTransformer2DModel
+    memory_format: ClassVar[torch.memory_format] = torch.preserve_format
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.model.config.in_channels) // PATCH**2
+
+    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        whole = whole_patches(latents)
+        told = self.model(
+            hidden_states=packed(whole),
+            encoder_hidden_states=conditioning.texts,
+            pooled_projections=conditioning.added["pooled"],
+            timestep=timesteps / TIMESTEPS,
+            img_ids=_places(whole),
+            txt_ids=torch.zeros(conditioning.texts.shape[1], 3, device=latents.device),
+            guidance=conditioning.added["guidance"] if self.model.config.guidance_embeds else None,
+            return_dict=False,
+        )
+        return cut_to(unpacked(told[0], *whole.shape[-2:]), latents)
+
+
+def whole_patches(latents: Tensor) -> Tensor:
+    """The latents with even sides: at an odd one, the last but one row or column stands again beyond the last."""
+    height, width = latents.shape[-2:]
+    if height % PATCH == width % PATCH == 0:
+        return latents
+    return pad(latents, (0, width % PATCH, 0, height % PATCH), mode="reflect")
+
+
+def cut_to(prediction: Tensor, latents: Tensor) -> Tensor:
+    """A prediction without what whole patches added to the latents."""
+    height, width = latents.shape[-2:]
+    return prediction[..., :height, :width]
+
+
+def packed(latents: Tensor) -> Tensor:
+    """[rows, channels, height, width] as tokens, [rows, height / 2 · width / 2, channels · 4]."""
+    rows, channels, height, width = latents.shape
+    patches = latents.view(rows, channels, height // PATCH, PATCH, width // PATCH, PATCH).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(rows, height * width // PATCH**2, channels * PATCH**2)
+
+
+def unpacked(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The way back from `packed`."""
+    rows, _, values = tokens.shape
+    patches = tokens.view(rows, height // PATCH, width // PATCH, values // PATCH**2, PATCH, PATCH)
+    return patches.permute(0, 3, 1, 4, 2, 5).reshape(rows, values // PATCH**2, height, width)
+
+
+def _places(latents: Tensor) -> Tensor:
+    """Where each token stands, [tokens, 3]: 0, its row, its column."""
+    height, width = (side // PATCH for side in latents.shape[-2:])
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1)
+    return places.reshape(-1, 3).to(latents.device, torch.float32)

@@ -19,8 +19,9 @@ from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampl
 from torch import Tensor
 
 from invokeai_daemon.engine.er_sde import ERSDEScheduler
+from invokeai_daemon.engine.flow import FlowEuler, FlowHeun, FlowLCM, FlowMatching, Levels, spacing
 from invokeai_daemon.errors import RenderError
-from invokeai_daemon.job.schedulers import BY_NAME, Scheduler
+from invokeai_daemon.job.schedulers import BY_NAME, FLOW, Scheduler
 
 #: The word of a scheduler's config for a model that was trained until nothing but noise was left.
 ZERO_SNR = "rescale_betas_zero_snr"
@@ -30,34 +31,43 @@ NOT_FROM_PURE_NOISE = (
 )
 
 #: Schedulers that diffusers does not have.
-OWN: Mapping[str, Any] = {"ERSDEScheduler": ERSDEScheduler}
+OWN: Mapping[str, Any] = {each.__name__: each for each in (ERSDEScheduler, FlowEuler, FlowHeun, FlowLCM)}
 
 
 class Schedulers:
     """The schedulers of one model, built from its own scheduler config."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = dict(config)
-        #: Schedulers after `set_timesteps`, by name and number of steps; lanes get copies, which costs far less.
+    def __init__(self, config: Mapping[str, Any], levels: Levels | None = None) -> None:
+        """`levels` are those of a family that has its own."""
+        self.config, self.levels = dict(config), levels
+        self.is_flow = str(config.get("_class_name")).startswith("FlowMatch")
+        #: Schedulers after `set_timesteps`; lanes get copies, which costs far less.
         self._ready = functools.lru_cache(maxsize=64)(self._build)
 
-    def new(self, name: str, steps: int) -> Any:
-        """A scheduler ready for a run of so many steps, shared with nobody. Raises RenderError."""
-        return copy.deepcopy(self._ready(name, steps))
+    def new(self, name: str, steps: int, size: Sequence[int] = (0, 0)) -> Any:
+        """A scheduler ready for a run of so many steps, shared with nobody. Raises RenderError.
+
+        `size` is that of the latents, … height, width, which some models shift their run by.
+        """
+        height, width = size[-2:]
+        return copy.deepcopy(self._ready(name, steps, -(-height // 2) * -(-width // 2) if self.is_flow else 0))
 
     def warnings(self, scheduler: Any) -> list[str]:
         """What is worth knowing about a scheduler of these."""
         cannot = self.config.get(ZERO_SNR) and ZERO_SNR not in inspect.signature(type(scheduler)).parameters
         return [NOT_FROM_PURE_NOISE] if cannot else []
 
-    def _build(self, name: str, steps: int) -> Any:
-        known = BY_NAME.get(name)
+    def _build(self, name: str, steps: int, tokens: int) -> Any:
+        known = (FLOW if self.is_flow else BY_NAME).get(name)
+        if known is None and name in BY_NAME:
+            raise RenderError(f'scheduler "{name}" cannot follow the flow of this model; {", ".join(FLOW)} can.')
         if known is None:
             raise RenderError(f'there is no scheduler "{name}". Try "euler" or "dpmpp_2m_k".')
+        levels = spacing(self.config, steps, tokens, self.levels) if self.is_flow else {}
         try:
             scheduler = class_of(known).from_config(self.config, **known.options)
             # Timesteps stay on the CPU: the step number is looked up there, and a device would have to be waited for.
-            scheduler.set_timesteps(steps, device="cpu")
+            scheduler.set_timesteps(steps, device="cpu", **levels)
         except (ValueError, IndexError, ImportError, NotImplementedError) as error:
             raise RenderError(f'scheduler "{name}" cannot make {steps} steps with this model: {error}') from error
         return scheduler
@@ -119,6 +129,9 @@ def _steps_before(scheduler: Any, steps: Tensor, place: float) -> int:
 
 
 def _steps_left_out(scheduler: Any, steps: Tensor, strength: float) -> int:
+    if isinstance(scheduler, FlowMatching):
+        # Their img2img pipelines round what is left out down, not what is made.
+        return min(int(len(steps) - len(steps) * strength), len(steps) - 1)
     # Not the number of timesteps: a scheduler may evaluate one of them twice, as pndm does.
     asked = scheduler.num_inference_steps
     return min(asked - min(int(asked * strength), asked), len(steps) - 1)
@@ -137,6 +150,8 @@ def noised(scheduler: Any, noise: Tensor, timesteps: Tensor) -> Tensor:
 
 def expected_end(scheduler: Any, prediction: Tensor, timestep: Tensor, latents: Tensor) -> Tensor:
     """What latents are expected to become, from what is predicted of them: the picture without its noise."""
+    if isinstance(scheduler, FlowMatching):
+        return scheduler.expected_end(prediction, timestep, latents)
     predicts = scheduler.config.prediction_type
     # Scaled, the latents of every scheduler are those that the model was trained with: √ᾱ of picture, the rest noise.
     scaled: Tensor = scheduler.scale_model_input(latents, timestep)

@@ -65,6 +65,22 @@ TABLE = (
 BY_NAME: Mapping[str, Scheduler] = MappingProxyType({scheduler.name: scheduler for scheduler in TABLE})
 SCHEDULERS: tuple[str, ...] = tuple(BY_NAME)
 
+#: The same names for models that follow a flow from noise to picture, which other schedulers cannot.
+FLOW: Mapping[str, Scheduler] = MappingProxyType(
+    {
+        name: Scheduler(name, class_name, a1111=BY_NAME[name].a1111)
+        for name, class_name in (("euler", "FlowEuler"), ("heun", "FlowHeun"), ("lcm", "FlowLCM"))
+    }
+)
+#: The bases of such models.
+FLOW_BASES = frozenset({"sd-3", "flux"})
+
+
+def schedulers_of(base: str) -> Mapping[str, Scheduler]:
+    """The schedulers that models of a base can be rendered with, by name."""
+    return FLOW if base in FLOW_BASES else BY_NAME
+
+
 #: InvokeAI 2.3's sampler names, and how its successors read them.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
