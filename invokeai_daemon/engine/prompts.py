@@ -1,7 +1,7 @@
 """Prompts: text to hidden states, 77 tokens of CLIP exactly as diffusers encodes them, remembered per model.
 
 Called when lanes start. New texts are encoded together; equal texts once. What is more than one short plain text is
-encoded by `weighting.py`, each by itself.
+encoded by `weighting.py`, each by itself. Families with a T5 (`t5.py`) read the words alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.streaming import device_of
 from invokeai_daemon.engine.weighting import ids_of, shortened, tokenization, weighted_rows
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.tree import Conjunction, plain
@@ -23,8 +24,8 @@ from invokeai_daemon.job.prompt.understand import understood
 Text = str | Conjunction
 #: Texts of one forward of the text encoders.
 BATCH = 16
-#: A text of SDXL takes 0.6 MB.
-REMEMBERED = 256
+#: Bytes of all texts that are remembered: hundreds of SDXL's, dozens of FLUX's.
+REMEMBERED = 160_000_000
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,35 @@ class Encoded:
         pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
         return Encoded(torch.zeros_like(self.rows), pooled, self.cut)
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.rows.nbytes + (0 if self.pooled is None else self.pooled.nbytes)
+
+
+#: Of some texts, the hidden states [texts, tokens, width], and each as one vector [texts, width] where there is one.
+States = tuple[Tensor, Tensor | None]
+
 
 @dataclass(frozen=True)
 class Encoder:
-    """One text encoder with its tokenizer."""
+    """One text encoder of CLIP's kind with its tokenizer."""
 
     tokenizer: Any
     model: Any
     #: Its hidden states before the last layer count, not those after it.
     is_penultimate: bool = False
+    #: Only its vector of the whole text is of use.
+    is_pooled: bool = False
 
     @property
     def spare_layers(self) -> int:
         """How many of the last layers can be left out, so that one is left."""
+        if self.is_pooled:
+            return 0
         return int(self.model.config.num_hidden_layers) - (2 if self.is_penultimate else 1)
 
-    def encode(self, texts: list[str], skipped: int = 0) -> tuple[Tensor, Tensor | None]:
+    def encode(self, texts: list[str], skipped: int = 0) -> States:
         """Hidden states [texts, tokens, width], and pooled texts [texts, width] where the model projects them.
 
         So many of the last layers are `skipped`, on top of the one that a penultimate layer leaves out.
@@ -66,12 +80,13 @@ class Encoder:
         length = self.tokenizer.model_max_length
         ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         mask = ids.attention_mask if getattr(self.model.config, "use_attention_mask", False) else None
-        return self.forward(ids.input_ids.to(self.model.device), mask, skipped)
+        return self.forward(ids.input_ids.to(device_of(self.model)), mask, skipped)
 
-    def forward(self, ids: Tensor, mask: Tensor | None, skipped: int) -> tuple[Tensor, Tensor | None]:
+    def forward(self, ids: Tensor, mask: Tensor | None, skipped: int) -> States:
         """The same of token ids [texts, tokens]. The mask leaves tokens out."""
         told = self.model(ids, attention_mask=mask, output_hidden_states=self.is_penultimate or skipped > 0)
-        return self._states(told, skipped), getattr(told, "text_embeds", None)
+        pooled = told.pooler_output if self.is_pooled else getattr(told, "text_embeds", None)
+        return self._states(told, skipped), pooled
 
     def _states(self, told: Any, skipped: int) -> Tensor:
         if self.is_penultimate:
@@ -88,9 +103,17 @@ class Encoder:
         # Every token takes at least one byte, so short texts need no second look.
         return len(text.encode("utf-8", "replace")) <= room or len(ids_of(self.tokenizer, text)) <= room
 
+    def cut(self, text: str) -> str:
+        """The end of a text that does not fit into one forward."""
+        room = int(self.tokenizer.model_max_length) - 2
+        return "" if self.fits(text) else str(self.tokenizer.decode(ids_of(self.tokenizer, text)[room:]))
+
 
 class Prompts:
     """The texts of one model, the most recently used remembered."""
+
+    #: Weights, blends and whatever is too long for one forward have their effect.
+    is_weighing = True
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         """The hidden states of several encoders stand side by side."""
@@ -109,7 +132,7 @@ class Prompts:
         skipped = min(skipped, self.spare_layers)
         wanted = list(dict.fromkeys(texts))
         new = [text for text in wanted if (text, skipped) not in self._known]
-        short = [text for text in new if isinstance(text, str) and self.encoders[0].fits(text)]
+        short = [text for text in new if isinstance(text, str) and self._is_read_at_once(text)]
         for start in range(0, len(short), BATCH):
             self._learn(short[start : start + BATCH], skipped)
         for text in new:
@@ -118,7 +141,7 @@ class Prompts:
         encoded = {text: self._known[text, skipped] for text in wanted}
         for text in wanted:
             self._known.move_to_end((text, skipped))
-        while len(self._known) > REMEMBERED:
+        while sum(known.size for known in self._known.values()) > REMEMBERED:
             self._known.popitem(last=False)
         return encoded
 
@@ -135,19 +158,30 @@ class Prompts:
 
     def tokenization(self, image: Image) -> dict[str, Any]:
         """How the prompts of an image are split into tokens, for result.json."""
-        seen, tokenizer = understood(image), self.encoders[0].tokenizer
+        seen, tokenizer = understood(image), self._leading.tokenizer
         trees = {"prompt": seen.positive, "negative_prompt": seen.negative}
         return {key: tokenization(tree, tokenizer) for key, tree in trees.items()}
+
+    @property
+    def _leading(self) -> Encoder:
+        """The encoder whose tokens decide what is long."""
+        return self.encoders[0]
+
+    def _is_read_at_once(self, text: str) -> bool:
+        return self._leading.fits(text)
 
     def _learn(self, texts: list[str], skipped: int) -> None:
         for text, encoded in zip(texts, self._encoded(texts, skipped), strict=True):
             self._known[text, skipped] = encoded
 
     def _encoded(self, texts: list[str], skipped: int) -> Iterator[Encoded]:
-        told = [encoder.encode(texts, skipped) for encoder in self.encoders]
+        rows, pooled = self._joined([encoder.encode(texts, skipped) for encoder in self.encoders])
+        vectors = [None] * len(texts) if pooled is None else pooled
+        return (Encoded(row, vector) for row, vector in zip(rows, vectors, strict=True))
+
+    def _joined(self, told: Sequence[States]) -> States:
         rows = torch.cat([states for states, _ in told], dim=-1)
-        pooled = next((vectors for _, vectors in told if vectors is not None), [None] * len(texts))
-        return (Encoded(row, vector) for row, vector in zip(rows, pooled, strict=True))
+        return rows, next((vectors for _, vectors in told if vectors is not None), None)
 
     def _weighted(self, tree: Conjunction, skipped: int) -> Encoded:
         # The encoders share one vocabulary and one length, so that their rows stand side by side.

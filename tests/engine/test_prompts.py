@@ -48,7 +48,7 @@ def test_a_text_is_encoded_once(fresh: Prompts, pipeline: Pipeline) -> None:
 
 
 def test_the_least_recently_used_text_is_forgotten(fresh: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "REMEMBERED", 2)
+    monkeypatch.setattr(prompts, "REMEMBERED", 2 * 77 * 32 * 4)
     fresh.encode(["a", "b"])
     fresh.encode(["a"])
     fresh.encode(["c"])
@@ -56,5 +56,5 @@ def test_the_least_recently_used_text_is_forgotten(fresh: Prompts, monkeypatch: 
 
 
 def test_more_texts_than_are_remembered_are_all_encoded(fresh: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "REMEMBERED", 2)
+    monkeypatch.setattr(prompts, "REMEMBERED", 2 * 77 * 32 * 4)
     assert list(fresh.encode(["a", "b", "c"])) == ["a", "b", "c"]
