@@ -61,7 +61,10 @@ def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str
 
 def of_texts_and_score(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
     """SDXL's refiner: a score instead of the second size."""
-    scores = [NEGATIVE_SCORE, SCORE][-len(texts) :]
+    scores = [NEGATIVE_SCORE, SCORE]
+    if image.refiner is not None:
+        scores = [image.refiner.negative_aesthetic_score, image.refiner.positive_aesthetic_score]
+    scores = scores[-len(texts) :]
     return _with_numbers(texts, [(image.height, image.width, *UNCUT, score) for score in scores])
 
 

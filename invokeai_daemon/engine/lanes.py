@@ -154,6 +154,11 @@ def start_lane(
         )
     scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
     timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end, beginning.strength)
+    if beginning.strength and not len(timesteps):
+        raise RenderError(
+            f"none of the {image.steps} steps lies between denoising_start {image.denoising_start:g} and denoising_end "
+            f"{image.denoising_end:g}. Ask for more steps, or for a larger part of the run."
+        )
     noise, generator = beginning.drawn or first_noise(image, pipeline.latent_shape(image.width, image.height))
     draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
     noise = noise.to(pipeline.device)

@@ -25,6 +25,8 @@ class Rendering:
     started: float = field(default_factory=time.monotonic)
     #: Its last word; None before.
     picture: Picture | None = None
+    #: Evaluations of denoisers in the passes before the current one.
+    before: int = 0
     #: For a picture of a step, the number of that step from 0.
     step: int | None = None
     _lane: Lane | None = None
@@ -59,6 +61,7 @@ class Rendering:
 
     def goes_on(self, passed: Passed) -> bool:
         """Whether the image asks for another pass, which is then the current one; else its picture is there."""
+        self.before += self.lane.index
         try:
             self.current = self.mode.send(passed)
         except StopIteration as end:
@@ -70,4 +73,5 @@ class Rendering:
         """What shows the step that was just made. Its lane goes no further, and has the same list of warnings."""
         assert self.lane.expected is not None
         shown = replace(self.lane, latents=self.lane.expected)
-        return Rendering(self.work, self.mode, self.current, step=self.lane.index - 1, _lane=shown)
+        step = self.before + self.lane.index - 1
+        return Rendering(self.work, self.mode, self.current, step=step, _lane=shown)

@@ -102,7 +102,7 @@ def step_arguments(scheduler: Any, generator: torch.Generator) -> dict[str, Any]
 
 
 def part_of_run(scheduler: Any, start: float, end: float, strength: float = 1.0) -> Tensor:
-    """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. Raises RenderError.
+    """The timesteps between two places of a run, 0 … 1. The scheduler will begin at the first. There may be none.
 
     `strength` is the share of the run that is made, from its end, as diffusers' img2img pipelines count it; a start
     that is not 0 says the same, and counts.
@@ -114,11 +114,6 @@ def part_of_run(scheduler: Any, start: float, end: float, strength: float = 1.0)
     steps = whole[:: scheduler.order]
     first = _steps_before(scheduler, steps, start) if start else _steps_left_out(scheduler, steps, strength)
     last = _steps_before(scheduler, steps, end) if end < 1 else len(steps)
-    if first >= last:
-        raise RenderError(
-            f"none of the {len(steps)} steps lies between denoising_start {start:g} and denoising_end {end:g}. "
-            "Ask for more steps, or for a larger part of the run."
-        )
     if first and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first * scheduler.order)
     return whole[first * scheduler.order : last * scheduler.order]

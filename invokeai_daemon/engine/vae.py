@@ -16,6 +16,7 @@ from torch import Tensor
 
 from invokeai_daemon.engine.cores import Share
 from invokeai_daemon.engine.seamless import Axes, seamless
+from invokeai_daemon.engine.streaming import device_of
 
 NOWHERE: Axes = (False, False)
 
@@ -58,7 +59,7 @@ class Vae:
         without one they are the likeliest. `tiled` takes less memory, see `decode`.
         """
         with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
-            told = self.model.encode(pixels.to(self.model.device, self.dtype))
+            told = self.model.encode(pixels.to(device_of(self.model), self.dtype))
         return self._scaled(_drawn(told, generator).float())
 
     @torch.inference_mode()
@@ -68,7 +69,7 @@ class Vae:
         `tiled` computes large pictures piece by piece, which takes less memory and changes them a little; pictures
         whose edges meet are always computed whole. Raises what the model raises.
         """
-        latents = self._unscaled(latents)
+        latents = self.unscaled(latents)
         with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
             values = self._decoded(latents)
             overflowed = self.dtype is not torch.float32 and not torch.isfinite(values).all()
@@ -98,7 +99,7 @@ class Vae:
         mean, std = self._spread(latents)
         return (latents - mean) * float(self.config.scaling_factor) / std
 
-    def _unscaled(self, latents: Tensor) -> Tensor:
+    def unscaled(self, latents: Tensor) -> Tensor:
         """Latents as the VAE made them."""
         mean, std = self._spread(latents)
         return latents * std / float(self.config.scaling_factor) + mean

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from invokeai_daemon.engine.passes import Desk, Mode, Pass
+from invokeai_daemon.engine.modes.refiner import finished
+from invokeai_daemon.engine.passes import Desk, Mode
 from invokeai_daemon.job.plan import Image
 
 
 def text_to_image(desk: Desk, image: Image) -> Mode:
     """One pass from noise."""
-    made = yield Pass(image)
-    return made.shown
+    return (yield from finished(desk, image))
