@@ -20,6 +20,8 @@ from invokeai_daemon.job.prompt.understand import understood
 SCORE, NEGATIVE_SCORE = 6.0, 2.5
 #: Where the picture's upper left corner lies in what it was cut from: it is not cut.
 UNCUT = (0, 0)
+#: What FLUX.1 dev is told when nobody says.
+FLUX_GUIDANCE = 3.5
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,16 @@ def _with_numbers(texts: Sequence[Encoded], numbers: Sequence[tuple[float, ...]]
     # Not in the model's type: above 2048, bfloat16 knows every sixteenth number only.
     ids = torch.tensor(numbers, dtype=torch.float32, device=rows.device)
     return Conditioning(rows, {"text_embeds": pooled, "time_ids": ids})
+
+
+def of_texts_and_vector(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
+    """Stable Diffusion 3: also the whole text as one vector."""
+    pooled = torch.stack([text.pooled for text in texts if text.pooled is not None])
+    return Conditioning(torch.stack([text.rows for text in texts]), {"pooled": pooled})
+
+
+def of_texts_and_guidance(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
+    """FLUX.1: also that vector, and how closely to follow the text, which some were distilled to be told."""
+    told = of_texts_and_vector(image, texts, index)
+    guidance = FLUX_GUIDANCE if image.guidance is None else image.guidance
+    return Conditioning(told.texts, {**told.added, "guidance": told.texts.new_full((told.rows,), guidance)})
