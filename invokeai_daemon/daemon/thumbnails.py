@@ -103,7 +103,7 @@ class Thumbnails:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _is_wanted(self, entry: Entry) -> bool:
-        if entry.status != "ok" or not entry.is_renderable or not entry.source:
+        if entry.status != "ok" or not entry.is_renderable_from_text or not entry.source:
             return False
         before = self._tried.get(_key(entry), self._tried.get(_key_of_place(entry)))
         if before and before != "begun" and FAILED not in entry.reason:

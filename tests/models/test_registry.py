@@ -186,7 +186,6 @@ def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
             "cat is a flux model, which cannot be rendered yet; ordinary sd-1, sd-2 and sdxl models can",
         ),
         ({"base": "flux", "status": "unusable", "reason": "its T5 is missing."}, "cannot be rendered yet"),
-        ({"base": "sdxl-refiner"}, "finishes pictures that an sdxl model began, and makes none from text"),
     ],
 )
 def test_a_model_that_no_job_can_ever_use_is_told_from_one_that_may_arrive(
@@ -201,6 +200,20 @@ def test_a_model_that_no_job_can_ever_use_is_told_from_one_that_may_arrive(
 def test_a_job_can_use_ordinary_models_of_these_bases(registry: Registry, root: Root, base: str) -> None:
     registry.add(entry(root, base=base))
     assert registry.usable("cat").base == registry.default_main().base == base
+
+
+@pytest.mark.parametrize(
+    ("base", "variant"), [("sd-1", "edit"), ("sd-2", "depth"), ("sdxl", "edit"), ("sdxl-refiner", None)]
+)
+def test_a_model_that_only_changes_pictures_is_usable_and_nobodys_default(
+    registry: Registry, root: Root, base: str, variant: str | None
+) -> None:
+    registry.add(entry(root, base=base, variant=variant))
+    assert registry.usable("cat").why_not_from_text.endswith("makes none from text")
+    with pytest.raises(ModelMissing):
+        registry.default_main()
+    registry.add(entry(root, "plain"))
+    assert registry.default_main().why_not_from_text == ""
 
 
 def test_an_ordinary_model_is_usable(registry: Registry, root: Root) -> None:

@@ -14,8 +14,13 @@ STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
 RENDERABLE = {"sd-1": ("normal",), "sd-2": ("normal",), "sdxl": ("normal",)}
 #: The same in words.
 RENDERABLE_WORDS = "ordinary sd-1, sd-2 and sdxl models"
-#: Main models that can be loaded, but make no picture from text alone, and why.
-_NOT_FROM_TEXT = {"sdxl-refiner": "finishes pictures that an sdxl model began, and makes none from text"}
+#: What the engine can render from pictures only, by base: variants of main models, and what they do.
+_FROM_PICTURES = {
+    "sd-1": {"edit": "changes pictures as prompts instruct"},
+    "sd-2": {"depth": "makes pictures anew in their own depth"},
+    "sdxl": {"edit": "changes pictures as prompts instruct"},
+    "sdxl-refiner": {"normal": "finishes pictures that an sdxl model began"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,28 @@ class Entry:
 
     @property
     def is_renderable(self) -> bool:
-        """Whether the engine has what it takes to render with a main model like this one."""
+        """Whether the engine has what it takes to render with a main model like this one, from text or from pictures."""
+        return self.is_renderable_from_text or bool(self._deed)
+
+    @property
+    def is_renderable_from_text(self) -> bool:
         return self.type == "main" and (self.variant or "normal") in RENDERABLE.get(self.base, ())
+
+    @property
+    def why_not_from_text(self) -> str:
+        """Why a job with this model needs an init image: a sentence without its name. Empty when it needs none."""
+        return f"is a {self._kind} model, which {self._deed}, and makes none from text" if self._deed else ""
+
+    @property
+    def _deed(self) -> str:
+        """What a model does that makes no picture from text; empty for others."""
+        if self.type != "main":
+            return ""
+        return _FROM_PICTURES.get(self.base, {}).get(self.variant or "normal", "")
+
+    @property
+    def _kind(self) -> str:
+        return " ".join(word for word in (self.base, self.variant) if word and word != "normal")
 
     @property
     def why(self) -> str:
@@ -83,9 +108,7 @@ class Entry:
             return ""
         if self.type != "main":
             return f"is of type {self.type}; a job needs a main model"
-        kind = " ".join(word for word in (self.base, self.variant) if word and word != "normal")
-        why = _NOT_FROM_TEXT.get(self.base, "cannot be rendered yet")
-        return f"is a {kind} model, which {why}; {RENDERABLE_WORDS} can be rendered"
+        return f"is a {self._kind} model, which cannot be rendered yet; {RENDERABLE_WORDS} can be rendered"
 
     def as_json(self) -> dict[str, Any]:
         facts = asdict(self)
