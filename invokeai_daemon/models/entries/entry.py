@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def is_renderable(self) -> bool:
-        """Whether the engine has what it takes to render with a main model like this one, from text or from pictures."""
+        """Whether the engine can render with a main model like this one: from text, or from pictures."""
         return self.is_renderable_from_text or bool(self._deed)
 
     @property
