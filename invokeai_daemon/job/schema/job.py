@@ -39,7 +39,6 @@ PENDING = frozenset(
         "outpaint",
         "infill",
         "seam",
-        "hires",
         "refiner",
     }
 )
@@ -100,6 +99,12 @@ class Job(Values):
     def _one_way_to_name_seeds(self) -> Job:
         if self.seeds is not None and (self.seed is not None or self.iterations is not None):
             raise Mistake("seeds stands beside seed or iterations.", "Keep seeds, or seed and iterations.", "seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _hires_is_from_text(self) -> Job:
+        if self.hires is not None and self.init is not None:
+            raise Mistake("stands beside init; it makes pictures from text.", "Keep one of them.", "hires")
         return self
 
     @model_validator(mode="after")
