@@ -12,12 +12,16 @@ from invokeai_daemon.engine.modes.depth import depth_to_image
 from invokeai_daemon.engine.modes.edit import edit
 from invokeai_daemon.engine.modes.hires import hires
 from invokeai_daemon.engine.modes.image import image_to_image
+from invokeai_daemon.engine.modes.inpaint import inpaint
+from invokeai_daemon.engine.modes.outpaint import outpaint
 from invokeai_daemon.engine.modes.text import text_to_image
 from invokeai_daemon.engine.passes import Desk, Mode
 from invokeai_daemon.job.plan import Image, ModelRef
 
 #: Which images of which models are made how; the first that fits.
 MODES: tuple[tuple[Callable[[Image, ModelRef], bool], Callable[[Desk, Image], Mode]], ...] = (
+    (lambda image, model: image.init is not None and image.outpaint is not None, outpaint),
+    (lambda image, model: image.init is not None and image.mask is not None, inpaint),
     (lambda image, model: image.init is not None and model.variant == "edit", edit),
     (lambda image, model: image.init is not None and model.variant == "depth", depth_to_image),
     (lambda image, model: image.hires is not None, hires),
