@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.hooks import Hook
+from invokeai_daemon.engine.pipeline import Pipeline
 
 #: From the lane's scheduler, its noise and its timesteps to what is done after each step, after all other hooks.
 MakeHook = Callable[[Any, Tensor, Tensor], Hook]
@@ -35,3 +36,13 @@ class Beginning:
 
 
 FROM_NOISE = Beginning()
+
+
+def sees_masks(pipeline: Pipeline) -> bool:
+    """Whether a model was trained to paint into pictures: it sees mask and masked picture beside the latents."""
+    return pipeline.denoiser.in_channels == 2 * pipeline.latent_channels + 1
+
+
+def all_masked(latents: Tensor) -> Tensor:
+    """What such a model sees where there is no picture to paint into: everything is to be painted, over nothing."""
+    return torch.cat([torch.ones_like(latents[:, :1]), torch.zeros_like(latents)], dim=1)

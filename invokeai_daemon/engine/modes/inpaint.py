@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.beginning import Beginning, MakeHook
+from invokeai_daemon.engine.beginning import Beginning, MakeHook, sees_masks
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.hooks import Hook
 from invokeai_daemon.engine.masks import Pixels, painted_latents, paste_mask, resized
@@ -24,7 +24,6 @@ from invokeai_daemon.engine.noise import first_noise, seeded
 from invokeai_daemon.engine.passes import Desk, Mode
 from invokeai_daemon.engine.pasting import color_corrected, pasted
 from invokeai_daemon.engine.pictures import begun_with, init_of, pixels_of
-from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.scene import Scene, scene_of
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Mask, Seam
@@ -82,11 +81,6 @@ def begun_in(desk: Desk, image: Image, scene: Scene) -> Beginning:
     torch.randn(noise.shape, generator=generator)
     hooks = (keeping(begun.latents, noise.to(begun.latents), is_painted),)
     return replace(begun, latents=None if _is_new(image) else begun.latents, hooks=hooks)
-
-
-def sees_masks(pipeline: Pipeline) -> bool:
-    """Whether a model was trained to paint into pictures: it sees mask and masked picture beside the latents."""
-    return pipeline.denoiser.in_channels == 2 * pipeline.latent_channels + 1
 
 
 def _is_new(image: Image) -> bool:
