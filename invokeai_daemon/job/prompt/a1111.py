@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from invokeai_daemon.job.prompt.invokeai import MOST, refuse_lora
-from invokeai_daemon.job.prompt.tree import Conjunction, Fragment, Prompt, Remarks, plain, prompt_of
+from invokeai_daemon.job.prompt.invokeai import MOST, lora_of
+from invokeai_daemon.job.prompt.tree import Attached, Conjunction, Fragment, Prompt, Remarks, plain, prompt_of
 from invokeai_daemon.strict_toml import show
 
 MORE = 1.1
@@ -18,7 +18,7 @@ MORE = 1.1
 DEEPEST = 40
 
 _TOKEN = re.compile(r"\\[()\[\]\\]|\\|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|:")
-_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]*)[^<>]*>")
+_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^:<>]*)((?::[^:<>]*)*)>")
 _BRACKETS = re.compile(r"(?<!\\)\[([^\[\]]*)\]")
 #: The end of `[from:to:when]`, `[to:when]` and `[from::when]`.
 _WHEN = re.compile(r":\s*(?:\d+(?:\.\d+)?|\.\d+)\s*$")
@@ -32,9 +32,7 @@ def parse(text: str, remarks: Remarks) -> Conjunction:
     """The tree of a prompt. Never fails; what keeps the prompt from being rendered is a problem in `remarks`."""
     if not _SPECIAL.search(text):
         return plain(text)
-    for kind, name in networks(text):
-        refuse_network(kind, name, remarks)
-    text = _NETWORK.sub("", text)
+    text = without_networks(text, remarks)
     for inner in _BRACKETS.findall(text):
         # These change the prompt from step to step, as does `[one|other]`.
         if "|" in inner or _WHEN.search(inner):
@@ -49,16 +47,23 @@ def parse(text: str, remarks: Remarks) -> Conjunction:
     return Conjunction(tuple(prompt for prompt, _ in kept), tuple(weight for _, weight in kept))
 
 
-def networks(text: str) -> list[tuple[str, str]]:
-    """The kind and the name of each `<lora:name:0.8>`."""
-    return _NETWORK.findall(text)
+def without_networks(text: str, remarks: Remarks) -> str:
+    """A text without its `<lora:name:0.8>`, which are remarked."""
+    for kind, name, options in _NETWORK.findall(text):
+        if kind == "hypernet":
+            remarks.refuse(f"The hypernetwork {show(name)} is not supported.", "Remove it.")
+        else:
+            remarks.attach(_network(name, options.split(":")[1:]))
+    return _NETWORK.sub("", text)
 
 
-def refuse_network(kind: str, name: str, remarks: Remarks) -> None:
-    if kind == "hypernet":
-        remarks.refuse(f"The hypernetwork {show(name)} is not supported.", "Remove it.")
-    else:
-        refuse_lora(name, remarks)
+def _network(name: str, options: list[str]) -> Attached:
+    """`<lora:name:weight>`; of two weights the first is that of the text encoder. They may have names."""
+    said = dict(option.split("=", 1) for option in options if "=" in option)
+    counted = [option for option in options if "=" not in option]
+    text_encoder = said.get("te", counted[0] if counted else None)
+    unet = said.get("unet", counted[1] if len(counted) > 1 else text_encoder)
+    return lora_of(name, unet, text_encoder if unet != text_encoder else None)
 
 
 def _weight_of_part(part: str) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""InvokeAI's prompt syntax: `(a cat)1.3`, `fluffy++`, `("a", "b").blend(1, 2)`, `("a", "b").and()`.
+"""InvokeAI's prompt syntax: `(a cat)1.3`, `fluffy++`, `cat.swap(dog)`, `("a", "b").blend(1, 2)`, `("a", "b").and()`.
 
 Called by `understand`. What fits no rule is words. The rules are those of compel, InvokeAI's own parser, which cannot
 be used here since it imports torch; the tests compare the two.
@@ -6,11 +6,25 @@ be used here since it imports torch; the tests compare the two.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
-from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, Remarks, plain, prompt_of
+from invokeai_daemon.job.prompt.tree import (
+    Attached,
+    Blend,
+    Conjunction,
+    Fragment,
+    Part,
+    Prompt,
+    Remarks,
+    Swap,
+    Window,
+    joined,
+    plain,
+    prompt_of,
+)
 from invokeai_daemon.strict_toml import show
 
 MORE, LESS = 1.1, 0.9
@@ -26,7 +40,12 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+)|-?\d+")
 _OPERATOR = re.compile(r"\++|-+|\d+\.\d*|\.\d+|\d+")
 _ATTEND = re.compile(r"\.attend\(\s*(\++|-+|[+-]?(?:\d+\.\d*|\.\d+)|-?\d+)\s*\)")
 _OPTION = re.compile(r"\s*(?:[\w-]+\s*=\s*[\w.+-]+|[\w.+-]+)\s*")
-_LORA = re.compile(r"(?:withLora|useLora)\(([^(),]*)(?:,[^()]*)?\)")
+_LORA = re.compile(r"(?:withLora|useLora)\(([^(),]*)(?:,([^()]*))?\)")
+#: What file names of LoRAs end with; in a prompt they may.
+_SUFFIX = re.compile(r"\.(?:safetensors|ckpt|pt|bin)$", re.IGNORECASE)
+#: What `.swap(…)` can be told.
+_WINDOW = tuple(each.name for each in fields(Window))
+_FREEDOM = "shape_freedom"
 _QUOTED = re.compile(r'"((?:\\"|[^"])*+)"')
 _SPACE = re.compile(r"\s*")
 _FREE_WORD = re.compile(r"\S+")
@@ -39,7 +58,7 @@ def parse(text: str, remarks: Remarks) -> Conjunction:
     """The tree of a prompt. Never fails; what keeps the prompt from being rendered is a problem in `remarks`."""
     spaced = _TIGHT_COMMA.sub(", ", text).strip()
     reader = _Reader(spaced, remarks)
-    tree = reader.conjunction() or reader.blend() or Conjunction((prompt_of(reader.prompt()),))
+    tree = reader.conjunction() or reader.blend() or Conjunction((reader.whole(reader.prompt()),))
     _warn_of_near_misses(text, tree, remarks)
     words = tree.plain_text
     return plain(text) if words is not None and _packed(words) == _packed(text) else tree
@@ -49,7 +68,7 @@ def parse(text: str, remarks: Remarks) -> Conjunction:
 class _Read:
     """Something that was read, and where it ended."""
 
-    fragments: tuple[Fragment, ...]
+    parts: tuple[Part, ...]
     end: int
 
 
@@ -77,39 +96,53 @@ class _Reader:
 
     def blend(self) -> Conjunction | None:
         """`("a cat", "a dog").blend(1, 0.5, no_normalize)`"""
-        found = self._call(self._loras(0), ("blend",))
+        before = self._loras(0)
+        found = self._call(before.end, ("blend",))
         if found is None:
             return None
         prompts, options, end = found
+        after = self._loras(end)
+        self._attach((*before.parts, *after.parts))
         is_normalized = not options or options[-1] != "no_normalize"
         weights = self._weights("blend", prompts, options if is_normalized else options[:-1])
-        if rest := self.text[self._loras(end) :].strip():
+        if rest := self.text[after.end :].strip():
             hint = "Put all of the prompt into the quoted parts of the blend."
             self.remarks.refuse(f"Nothing can follow .blend(…), but {show(rest)} does.", hint)
         if is_normalized and sum(weights) == 0:
             self.remarks.refuse("The weights of .blend(…) sum up to 0.", "Change one, or add no_normalize.")
         return Conjunction((Blend(prompts, weights, is_normalized),))
 
-    def prompt(self) -> list[Fragment]:
+    def prompt(self) -> list[Part]:
         """Words, and among them what has a meaning."""
-        fragments: list[Fragment] = []
+        parts: list[Part] = []
         position = self._space(0)
         while position < len(self.text):
             read = self._part(position, is_strict=False) or self._free_word(position)
-            fragments.extend(read.fragments)
+            parts.extend(read.parts)
             position = self._space(read.end)
-        return fragments
+        return parts
 
-    def strict(self) -> tuple[Fragment, ...] | None:
+    def strict(self) -> tuple[Part, ...] | None:
         """The same where every character must have its meaning."""
         read = self._parts(0, ",.")
-        return read.fragments if read.end == len(self.text) else None
+        return read.parts if read.end == len(self.text) else None
+
+    def whole(self, parts: Iterable[Part]) -> Prompt:
+        """Parts as a prompt; the LoRAs among them are remarked."""
+        parts = tuple(parts)
+        self._attach(parts)
+        return prompt_of(parts)
+
+    def _attach(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if isinstance(part, Attached):
+                self.remarks.attach(part)
 
     # Parts
 
     def _parts(self, position: int, marks: str) -> _Read:
         """Parts one after the other; `marks` can stand between them as words."""
-        fragments: list[Fragment] = []
+        parts: list[Part] = []
         position = self._space(position)
         while position < len(self.text):
             read = self._part(position, is_strict=True)
@@ -117,13 +150,13 @@ class _Reader:
                 read = _Read((Fragment(self.text[position]),), position + 1)
             if read is None:
                 break
-            fragments.extend(read.fragments)
+            parts.extend(read.parts)
             position = self._space(read.end)
-        return _Read(tuple(fragments), position)
+        return _Read(tuple(parts), position)
 
     def _part(self, position: int, is_strict: bool) -> _Read | None:
         if (lora := self._lora(position)) is not None:
-            return _Read((), lora)
+            return lora
         target = self._target(position)
         if target is None:
             return None
@@ -139,31 +172,50 @@ class _Reader:
             sign, end = found[0], found.end()
         else:
             return None
-        return _Read(weighted(target.fragments, _weight(sign)), end)
+        return _Read(tuple(weighted(target.parts, _weight(sign))), end)
 
     def _swap(self, target: _Read) -> _Read | None:
-        """`(cat).swap(dog, t_start=0.2)`: known, but not rendered. What is there before stays."""
+        """`(cat).swap(dog, t_start=0.2)`."""
         start = self._space(target.end)
         if not self.text.startswith(".swap(", start) or self.depth >= DEEPEST:
             return None
         if start not in self._swaps:
             self.depth += 1
-            end = self._swap_end(start + len(".swap("))
+            self._swaps[start] = self._swap_from(target, start + len(".swap("))
             self.depth -= 1
-            self._swaps[start] = _Read(target.fragments, end) if end is not None else None
         return self._swaps[start]
 
-    def _swap_end(self, position: int) -> int | None:
-        position = self._parts(position, "").end
+    def _swap_from(self, target: _Read, position: int) -> _Read | None:
+        edited = self._parts(position, "")
+        window, position = Window(), edited.end
         if self.text.startswith(",", position):
             options = self._options(position + 1)
             if options is None:
                 return None
-            position = options[1]
+            window, position = self._window(options[0]), options[1]
         if not self.text.startswith(")", position):
             return None
-        self.remarks.refuse(".swap(…) is not supported yet.", "Write one of the two, or make two jobs.")
-        return position + 1
+        nested = [part for part in (*target.parts, *edited.parts) if isinstance(part, Swap)]
+        if nested:
+            self.remarks.refuse("A .swap(…) stands in another one.", "Write one behind the other.")
+        attached = tuple(part for part in (*target.parts, *edited.parts) if isinstance(part, Attached))
+        return _Read((Swap(joined(target.parts), joined(edited.parts), window), *attached), position + 1)
+
+    def _window(self, options: list[str]) -> Window:
+        """`t_start=0.2, t_end=1, s_end=0.3`, or the `shape_freedom` that the older InvokeAI had for it."""
+        said: dict[str, float] = {}
+        for option in options:
+            name, _, value = (each.strip() for each in option.partition("="))
+            if name not in (*_WINDOW, _FREEDOM):
+                message = f".swap(…) has no option {show(name)}."
+                self.remarks.refuse(message, f"Use {', '.join(_WINDOW)} or {_FREEDOM}, each with = and a number.")
+            elif not _NUMBER.fullmatch(value) or not 0 <= float(value) <= 1:
+                self.remarks.refuse(f"{show(option)} is no option of .swap(…).", "Use a number from 0 to 1.")
+            else:
+                said[name] = float(value)
+        freedom = said.pop(_FREEDOM, None)
+        eased = {} if freedom is None else {"s_end": 1 - freedom ** (1 / 3)}
+        return Window(**{**eased, **said})
 
     def _target(self, position: int) -> _Read | None:
         """What an operator can stand behind: `"quoted"`, `(a group)` or a word."""
@@ -173,8 +225,8 @@ class _Reader:
 
     def _quoted(self, position: int) -> _Read | None:
         found = _QUOTED.match(self.text, position)
-        fragments = self._inside(found[1]).strict() if found and self.depth < DEEPEST else None
-        return _Read(fragments, found.end()) if found and fragments is not None else None
+        parts = self._inside(found[1]).strict() if found and self.depth < DEEPEST else None
+        return _Read(parts, found.end()) if found and parts is not None else None
 
     def _group(self, position: int) -> _Read | None:
         if not self.text.startswith("(", position) or self.depth >= DEEPEST:
@@ -182,7 +234,7 @@ class _Reader:
         self.depth += 1
         inner = self._parts(position + 1, ",.")
         self.depth -= 1
-        return _Read(inner.fragments, inner.end + 1) if self.text.startswith(")", inner.end) else None
+        return _Read(inner.parts, inner.end + 1) if self.text.startswith(")", inner.end) else None
 
     def _word(self, position: int) -> _Read | None:
         found = _WORD.match(self.text, position)
@@ -193,18 +245,19 @@ class _Reader:
         assert found is not None
         return _Read((Fragment(_unescaped(found[0])),), found.end())
 
-    def _lora(self, position: int) -> int | None:
-        """The end of `withLora(name, 0.8)`."""
+    def _lora(self, position: int) -> _Read | None:
+        """`withLora(name, 0.8)`."""
         found = _LORA.match(self.text, position)
         if found is None:
             return None
-        refuse_lora(found[1].strip(), self.remarks)
-        return found.end()
+        return _Read((lora_of(found[1], found[2]),), found.end())
 
-    def _loras(self, position: int) -> int:
-        while (end := self._lora(self._space(position))) is not None:
-            position = end
-        return self._space(position)
+    def _loras(self, position: int) -> _Read:
+        parts: list[Part] = []
+        while (lora := self._lora(self._space(position))) is not None:
+            parts.extend(lora.parts)
+            position = lora.end
+        return _Read(tuple(parts), self._space(position))
 
     # Calls over several prompts
 
@@ -212,12 +265,12 @@ class _Reader:
         """`(item, item).name(option, option)`: the items, the options and the end."""
         if not self.text.startswith("(", position):
             return None
-        prompts: list[Prompt] = []
+        prompts: list[tuple[Part, ...]] = []
         while not prompts or self.text.startswith(",", position):
             item = self._item(self._space(position + 1))
             if item is None:
                 return None
-            prompts.append(prompt_of(item.fragments))
+            prompts.append(item.parts)
             position = self._space(item.end)
         if not self.text.startswith(")", position):
             return None
@@ -227,7 +280,11 @@ class _Reader:
         options = self._options(found.end())
         if options is None or not self.text.startswith(")", options[1]):
             return None
-        return tuple(prompts), options[0], options[1] + 1
+        wholes = tuple(self.whole(parts) for parts in prompts)
+        if any(whole.swaps for whole in wholes):
+            message = f"A .swap(…) cannot stand in .{found[1]}(…)."
+            self.remarks.refuse(message, "Write one of the two, or make a job for each.")
+        return tuple(Prompt(whole.fragments) for whole in wholes), options[0], options[1] + 1
 
     def _item(self, position: int) -> _Read | None:
         if (target := self._target(position)) is not None:
@@ -270,13 +327,37 @@ class _Reader:
         return found.end()
 
 
-def weighted(fragments: Iterable[Fragment], weight: float) -> tuple[Fragment, ...]:
-    """Fragments with their weights multiplied."""
-    return tuple(Fragment(each.text, min(max(0.0, each.weight * weight), MOST)) for each in fragments)
+def weighted(parts: Iterable[Part], weight: float) -> list[Part]:
+    """Parts with their weights multiplied."""
+    return [_weighted(part, weight) for part in parts]
 
 
-def refuse_lora(name: str, remarks: Remarks) -> None:
-    remarks.refuse(f"The LoRA {show(name)} is not supported yet.", "Remove it.")
+def _weighted(part: Part, weight: float) -> Part:
+    if isinstance(part, Attached):
+        return part
+    if isinstance(part, Swap):
+        sides = ([_of_weight(each, weight) for each in side] for side in (part.original, part.edited))
+        original, edited = map(tuple, sides)
+        return replace(part, original=original, edited=edited)
+    return _of_weight(part, weight)
+
+
+def _of_weight(fragment: Fragment, weight: float) -> Fragment:
+    return Fragment(fragment.text, min(max(0.0, fragment.weight * weight), MOST))
+
+
+def lora_of(name: str, weight: str | None = None, text_encoder_weight: str | None = None) -> Attached:
+    """What a prompt says of a LoRA; weights that are no numbers are none that a job can have."""
+    return Attached(_SUFFIX.sub("", name.strip()), _number(weight), _number(text_encoder_weight))
+
+
+def _number(text: str | None) -> float | None:
+    if text is None or not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _weight(sign: str) -> float:

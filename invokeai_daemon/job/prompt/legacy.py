@@ -43,7 +43,10 @@ def blend_of(parts: list[tuple[str, float]], remarks: Remarks, is_normalized: bo
     prompts: list[Prompt] = []
     for text, _ in parts:
         only = parse(unescaped(text), remarks).prompts[0]
-        prompts.append(only if isinstance(only, Prompt) else only.prompts[0])
+        first = only if isinstance(only, Prompt) else only.prompts[0]
+        if first.swaps:
+            remarks.refuse("A .swap(…) cannot stand in a blend.", "Write one of the two, or make a job for each.")
+        prompts.append(Prompt(first.fragments))
     weights = [max(-MOST, min(weight, MOST)) for _, weight in parts]
     if is_normalized and sum(weights) == 0:
         remarks.warn("the weights of the prompt's parts sum up to 0; each counted the same")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from invokeai_daemon.job.prompt import invokeai, legacy
-from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, Remarks
+from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, Remarks, Swap, Window
 
 _SPECIAL = re.compile(r'[()",.+\-=]')
 #: What means something in InvokeAI 2 only.
@@ -51,8 +51,14 @@ def _listed(what: str, prompts: tuple[Prompt | Blend, ...], weights: tuple[float
 def _shown(prompt: Prompt | Blend) -> str:
     if isinstance(prompt, Blend):
         return _listed("a blend", prompt.prompts, prompt.weights)
-    weighted = (f" × {each.weight:.4g}" if each.weight != 1 else "" for each in prompt.fragments)
-    return " ".join(f'"{each.text}"{weight}' for each, weight in zip(prompt.fragments, weighted, strict=True)) or '""'
+    return " ".join(map(_shown_part, prompt.parts)) or '""'
+
+
+def _shown_part(part: Fragment | Swap) -> str:
+    if isinstance(part, Swap):
+        sides = (" ".join(map(_shown_part, side)) or '""' for side in (part.original, part.edited))
+        return f"({' → '.join(sides)})"
+    return f'"{part.text}"' + (f" × {part.weight:.4g}" if part.weight != 1 else "")
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class _Escape:
     old: bool
 
 
+_USUAL = vars(Window())
 #: The least first.
 _ESCAPES = ((False, False), (False, True), (True, True))
 
@@ -95,7 +102,21 @@ def _call(name: str, prompts: Iterable[Prompt], options: list[str], escape: _Esc
 
 
 def _prompt(prompt: Prompt, escape: _Escape) -> str:
-    return " ".join(_fragment(fragment, escape) for fragment in prompt.fragments)
+    return " ".join(_part(part, escape) for part in prompt.parts)
+
+
+def _part(part: Fragment | Swap, escape: _Escape) -> str:
+    return _swap(part, escape) if isinstance(part, Swap) else _fragment(part, escape)
+
+
+def _swap(swap: Swap, escape: _Escape) -> str:
+    # What stands in groups is escaped as what has a weight.
+    inner = replace(escape, words=escape.weighted)
+    original, edited = (
+        _closed(" ".join(_fragment(each, inner) for each in side)) for side in (swap.original, swap.edited)
+    )
+    said = (f", {name}={_number(value)}" for name, value in vars(swap.window).items() if value != _USUAL[name])
+    return f"({original}).swap(({edited}){''.join(said)})"
 
 
 def _fragment(fragment: Fragment, escape: _Escape) -> str:

@@ -5,6 +5,8 @@ Called by the planner, which refuses what cannot be rendered; by the engine, whi
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -13,11 +15,17 @@ from invokeai_daemon.errors import Problem
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt import a1111, invokeai, legacy
 from invokeai_daemon.job.prompt.printing import a1111_text, invokeai_text
-from invokeai_daemon.job.prompt.tree import Conjunction, Remarks, plain
+from invokeai_daemon.job.prompt.tree import TRIGGER, Conjunction, Remarks, plain
+from invokeai_daemon.job.schema.adapters import Lora
 from invokeai_daemon.strict_toml import show
 
 Syntax = Literal["invokeai", "a1111", "plain"]
 SYNTAXES: tuple[str, ...] = get_args(Syntax)
+#: A LoRA's weight is no more, in a prompt as in a job.
+HEAVIEST = 10
+#: While a text is read, each `<name>` is one of these characters, which no syntax knows.
+_HIDDEN = range(0xF0000, 0xFFFFE)
+_HIDDEN_ONE = re.compile(f"[{chr(_HIDDEN.start)}-{chr(_HIDDEN.stop)}]")
 
 
 @dataclass(frozen=True)
@@ -26,10 +34,14 @@ class Understood:
 
     positive: Conjunction
     negative: Conjunction
+    #: The LoRAs that the prompt names. The planner adds them to those of the job.
+    loras: tuple[Lora, ...] = ()
     #: What keeps them from being rendered; their keys are a job's.
     problems: tuple[Problem, ...] = ()
     #: What was read otherwise than its writer may think.
     warnings: tuple[str, ...] = ()
+    #: Whether either text names LoRAs, with or without effect.
+    names_loras: bool = False
 
 
 def understood(image: Image) -> Understood:
@@ -43,35 +55,66 @@ def understand(prompt: str, negative_prompt: str, syntax: str) -> Understood:
     if syntax == "invokeai":
         prompt, bracketed = legacy.split_negative(prompt)
         negative_prompt = ", ".join(text for text in (negative_prompt, bracketed) if text)
-    problems: list[Problem] = []
-    warnings: list[str] = []
-    trees: list[Conjunction] = []
-    for key, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
-        remarks = Remarks()
-        tree = read(text, syntax, remarks)
-        problems.extend(Problem(message, key, hint=hint) for message, hint in remarks.problems)
-        warnings.extend(f"{key}: {warning}" for warning in remarks.warnings)
-        if syntax != "plain":
-            warnings.extend(f"{key}: {_no_embedding(name)}" for name in tree.triggers)
-        trees.append(tree)
-    return Understood(trees[0], trees[1], tuple(problems), tuple(warnings))
+    remarks = {"prompt": Remarks(), "negative_prompt": Remarks()}
+    positive = read(prompt, syntax, remarks["prompt"])
+    negative = read(negative_prompt, syntax, remarks["negative_prompt"])
+    _check_negative(negative, remarks["negative_prompt"])
+    loras = tuple(_loras(remarks["prompt"]))
+    problems = [Problem(message, key, hint=hint) for key, each in remarks.items() for message, hint in each.problems]
+    warnings = [f"{key}: {warning}" for key, each in remarks.items() for warning in each.warnings]
+    names_loras = any(each.attached for each in remarks.values())
+    return Understood(positive, negative, loras, tuple(problems), tuple(warnings), names_loras)
+
+
+def with_prompts_loras(asked: Sequence[Lora], seen: Understood) -> tuple[Lora, ...]:
+    """The LoRAs of an image: those of the job, then those of its prompt that the job does not name.
+
+    So a job that lists what its prompt names, as every resolved one does, asks for it once.
+    """
+    named = {lora.name for lora in asked}
+    return (*asked, *(lora for lora in seen.loras if lora.name not in named))
+
+
+def _loras(remarks: Remarks) -> Iterator[Lora]:
+    for each in remarks.attached:
+        weights = [weight for weight in (each.weight, each.text_encoder_weight) if weight is not None]
+        if not each.name:
+            remarks.refuse("A LoRA without a name stands in the prompt.", "Write withLora(name, weight).")
+        elif not all(abs(weight) <= HEAVIEST for weight in weights):
+            message = f"The LoRA {show(each.name)} has a weight that is no number from −{HEAVIEST} to {HEAVIEST}."
+            remarks.refuse(message, "Write withLora(name, 0.8).")
+        else:
+            yield Lora(name=each.name, weight=each.weight, text_encoder_weight=each.text_encoder_weight)
+
+
+def _check_negative(tree: Conjunction, remarks: Remarks) -> None:
+    if tree.swapped:
+        remarks.refuse("A .swap(…) cannot stand in a negative prompt.", "Move it to the prompt.")
+    if remarks.attached:
+        named = ", ".join(show(lora.name) for lora in remarks.attached)
+        remarks.warn(f"LoRAs have no effect in a negative prompt; left out: {named}")
 
 
 def as_invokeai(prompt: str, negative_prompt: str, syntax: str, old: bool) -> tuple[str, str]:
-    """Two prompts as texts in InvokeAI's syntax: as jobs read it, or (`old` is false) as InvokeAI 3 and later do."""
-    if syntax == "invokeai" and (
-        old or (legacy.escaped(prompt), legacy.escaped(negative_prompt)) == (prompt, negative_prompt)
+    """Two prompts as texts in InvokeAI's syntax: as jobs read it, or (`old` is false) as InvokeAI 3 and later do.
+
+    They name no LoRAs, which an image has beside its prompts.
+    """
+    seen = understand(prompt, negative_prompt, syntax)
+    if (
+        syntax == "invokeai"
+        and not seen.names_loras
+        and (old or (legacy.escaped(prompt), legacy.escaped(negative_prompt)) == (prompt, negative_prompt))
     ):
         return prompt, negative_prompt
-    seen = understand(prompt, negative_prompt, syntax)
     return invokeai_text(seen.positive, old), invokeai_text(seen.negative, old)
 
 
 def as_a1111(prompt: str, negative_prompt: str, syntax: str) -> tuple[str, str]:
-    """Two prompts as texts in AUTOMATIC1111's syntax, as near as it comes."""
-    if syntax == "a1111":
-        return prompt, negative_prompt
+    """Two prompts as texts in AUTOMATIC1111's syntax, as near as it comes. They name no LoRAs either."""
     seen = understand(prompt, negative_prompt, syntax)
+    if syntax == "a1111" and not seen.names_loras:
+        return prompt, negative_prompt
     return a1111_text(seen.positive), a1111_text(seen.negative)
 
 
@@ -79,14 +122,32 @@ def read(text: str, syntax: str, remarks: Remarks) -> Conjunction:
     """The tree of one text, which has no negative part any more."""
     if syntax == "plain":
         return plain(text)
+    text, names = _hidden(text)
+    tree = _read_in(text, syntax, remarks)
+    return tree.written(lambda words: _shown_again(words, names)) if names else tree
+
+
+def _read_in(text: str, syntax: str, remarks: Remarks) -> Conjunction:
     if syntax == "a1111":
         return a1111.parse(text, remarks)
-    for kind, name in a1111.networks(text):
-        a1111.refuse_network(kind, name, remarks)
+    text = a1111.without_networks(text, remarks)
     if parts := legacy.weighted_parts(text):
         return legacy.blend_of(parts, remarks)
     return invokeai.parse(legacy.unescaped(text), remarks)
 
 
-def _no_embedding(name: str) -> str:
-    return f"{show(f'<{name}>')} names no embedding that can be used; it was read as words"
+def _hidden(text: str) -> tuple[str, list[str]]:
+    """A text whose `<names>` no syntax can take apart, and those names."""
+    if "<" not in text or _HIDDEN_ONE.search(text):
+        return text, []
+    names: list[str] = []
+
+    def hide(found: re.Match[str]) -> str:
+        names.append(found[0])
+        return chr(_HIDDEN[len(names) - 1])
+
+    return TRIGGER.sub(hide, text, count=len(_HIDDEN)), names
+
+
+def _shown_again(text: str, names: Sequence[str]) -> str:
+    return _HIDDEN_ONE.sub(lambda one: names[ord(one[0]) - _HIDDEN.start], text)

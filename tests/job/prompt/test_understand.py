@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from invokeai_daemon.job.prompt.printing import invokeai_text
 from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, plain
-from invokeai_daemon.job.prompt.understand import SYNTAXES, understand
+from invokeai_daemon.job.prompt.understand import SYNTAXES, as_a1111, as_invokeai, understand, with_prompts_loras
+from invokeai_daemon.job.schema.adapters import Lora
 from tests.job.prompt.trees import anything, conjunctions
 
 
@@ -55,19 +56,54 @@ def test_other_colons_are_colons(text: str) -> None:
 
 
 def test_what_is_wrong_names_its_key() -> None:
-    seen = understand("a <lora:x:1> cat", "b.swap(c)", "invokeai")
+    seen = understand("a <lora:x:11> <hypernet:h:1> cat", "b.swap(c)", "invokeai")
     assert [str(problem) for problem in seen.problems] == [
-        'prompt: The LoRA "x" is not supported yet. Remove it.',
-        "negative_prompt: .swap(…) is not supported yet. Write one of the two, or make two jobs.",
+        'prompt: The hypernetwork "h" is not supported. Remove it.',
+        'prompt: The LoRA "x" has a weight that is no number from −10 to 10. Write withLora(name, 0.8).',
+        "negative_prompt: A .swap(…) cannot stand in a negative prompt. Move it to the prompt.",
     ]
 
 
-def test_the_name_of_an_embedding_is_said_to_be_words() -> None:
-    seen = understand("a <my-style> cat", "<bad hands.v2>, <3 >", "invokeai")
-    assert seen.warnings == (
-        'prompt: "<my-style>" names no embedding that can be used; it was read as words',
-        'negative_prompt: "<bad hands.v2>" names no embedding that can be used; it was read as words',
-    )
+@pytest.mark.parametrize("text", ["a withLora(x, high) cat", "a withLora(, 1) cat", "a <lora::1> cat"])
+def test_a_lora_needs_a_name_and_a_number(text: str) -> None:
+    assert len(understand(text, "", "invokeai").problems) == 1
+
+
+def test_a_prompt_names_loras_in_either_syntax() -> None:
+    mixed = "a cat withLora(ink.safetensors, 0.5), <lora:paper:0.4:0.6>"
+    expected = (Lora(name="paper", weight=0.6, text_encoder_weight=0.4), Lora(name="ink", weight=0.5))
+    seen = understand(mixed, "", "invokeai")
+    assert (seen.loras, seen.positive.text) == (expected, "a cat ,")
+    seen = understand(mixed, "", "a1111")
+    assert (seen.loras, seen.positive.text) == (expected[:1], "a cat withLora ink.safetensors, 0.5 ,")
+
+
+def test_loras_have_no_effect_in_a_negative_prompt() -> None:
+    seen = understand("a cat [withLora(x)]", "dim <lora:y:1>", "invokeai")
+    assert (seen.loras, seen.negative.text) == ((), "dim ,")
+    assert seen.warnings == ('negative_prompt: LoRAs have no effect in a negative prompt; left out: "y", "x"',)
+
+
+def test_what_a_job_lists_is_not_taken_from_its_prompt_again() -> None:
+    seen = understand("a cat withLora(x, 0.5) withLora(y)", "", "invokeai")
+    of_job = Lora(name="x", weight=0.7)
+    once = with_prompts_loras((of_job,), seen)
+    assert once == (of_job, Lora(name="y"))
+    assert with_prompts_loras(once, seen) == once
+
+
+def test_pictures_record_prompts_without_the_loras_that_they_record_beside_them() -> None:
+    assert as_invokeai("a \\[cat\\] withLora(x, 0.5)", "", "invokeai", old=True) == ("a \\[cat\\]", "")
+    assert as_invokeai("a cat++ <lora:x:1>", "<lora:y:1>b", "a1111", old=False) == ("a cat\\+\\+", "b")
+    assert as_a1111("a cat <lora:x:1>", "b", "a1111") == ("a cat", "b")
+    assert as_a1111("a cat <lora:x:1>", "b", "plain") == ("a cat <lora:x:1>", "b")
+
+
+def test_no_syntax_takes_the_name_of_an_embedding_apart() -> None:
+    for text in ("a (<my-style.v2>)1.2 cat", "a (<my, style v1.3>)1.2 cat"):
+        [prompt] = understand(text, "", "invokeai").positive.prompts
+        assert isinstance(prompt, Prompt)
+        assert Fragment(text[text.index("<") : text.index(">") + 1], 1.2) in prompt.fragments
 
 
 @given(anything, anything)
