@@ -16,6 +16,7 @@ from torch import Tensor
 
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.controls.forward import NOTHING, Attached, Row
 from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
 from invokeai_daemon.engine.noise import first_noise
@@ -47,6 +48,8 @@ class Lane:
     hooks: tuple[Hook, ...] = ()
     #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8]; or one for each row.
     beside: Tensor | None = None
+    #: ControlNets, T2I-Adapters and IP-Adapters with what they make of their pictures.
+    attached: Attached = NOTHING
     #: How closely to follow a picture that stands beside; None where no picture guides.
     picture_scale: float | None = None
     #: True for an image that must share no forward with others.
@@ -82,6 +85,14 @@ class Lane:
         """Lanes with equal groups can share a forward."""
         tokens = self.conditioning.texts.shape[1]
         return self.pipeline, tuple(self.latents.shape), tokens, self.image.company, self if self.alone else None
+
+    @property
+    def controlled(self) -> list[Row]:
+        """The lane's rows of the next forward as its controls see them."""
+        # With a picture beside it, the first two rows are without the prompt.
+        others = 0 if self.image.cfg_scale == 1 else 2 if self.picture_scale is not None else 1
+        place = self.index, len(self.timesteps)
+        return [Row(self.attached, *place, is_negative=number < others) for number in range(self.rows)]
 
     def model_input(self) -> Tensor:
         """The latents as the denoiser takes them, [rows, channels, h, w]."""
