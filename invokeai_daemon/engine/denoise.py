@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.conditioning import joined
+from invokeai_daemon.engine.controls.forward import controlled
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.seamless import seamless
@@ -45,8 +46,14 @@ def predict(lanes: Sequence[Lane]) -> list[Tensor]:
     latents = torch.cat([lane.model_input() for lane in lanes]).to(pipeline.dtype)
     conditioning = joined([lane.conditioning for lane in lanes])
     timesteps = torch.cat([lane.timestep.float().expand(lane.rows) for lane in lanes]).to(pipeline.device)
-    with pipeline.share.computing(), seamless(pipeline.denoiser.model, lanes[0].image.seamless):
-        prediction = pipeline.denoiser(latents, timesteps, conditioning)
+    rows = [row for lane in lanes for row in lane.controlled]
+    model = pipeline.denoiser.model
+    with (
+        pipeline.share.computing(),
+        seamless(model, lanes[0].image.seamless),
+        controlled(model, rows, latents, timesteps, conditioning) as injected,
+    ):
+        prediction = pipeline.denoiser(latents, timesteps, conditioning, injected)
     return list(torch.split(prediction.float(), [lane.rows for lane in lanes]))
 
 

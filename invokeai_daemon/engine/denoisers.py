@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.injected import Injected
 
 
 class Denoiser(Protocol):
@@ -34,8 +35,10 @@ class Denoiser(Protocol):
     def in_channels(self) -> int:
         """Channels of the latents that it takes."""
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """What it predicts of each row, [rows, channels, height, width]."""
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
+    ) -> Tensor:
+        """What it predicts of each row, [rows, channels, height, width]. `injected` is for UNets only."""
 
 
 class UNet:
@@ -52,10 +55,23 @@ class UNet:
     def in_channels(self) -> int:
         return int(self.model.config.in_channels)
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
+    ) -> Tensor:
         added = dict(conditioning.added) or None
-        told = self.model(latents, timesteps, conditioning.texts, added_cond_kwargs=added, return_dict=False)
+        more = _residuals(injected) if injected else {}
+        told = self.model(latents, timesteps, conditioning.texts, added_cond_kwargs=added, return_dict=False, **more)
         return told[0]  # type: ignore[no-any-return]
+
+
+def _residuals(injected: Injected) -> dict[str, Any]:
+    """What is injected, by the names of diffusers' UNet."""
+    return {
+        "down_block_additional_residuals": injected.down or None,
+        "mid_block_additional_residual": injected.middle,
+        # The UNet takes them from the list one by one.
+        "down_intrablock_additional_residuals": list(injected.features) or None,
+    }
 
 
 #: Latents along each side of the patch that a transformer takes for one token.
@@ -78,7 +94,9 @@ class MMDiT:
     def in_channels(self) -> int:
         return int(self.model.config.in_channels)
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
+    ) -> Tensor:
         whole = whole_patches(latents)
         told = self.model(whole, conditioning.texts, conditioning.added["pooled"], timesteps, return_dict=False)
         return cut_to(told[0], latents)
@@ -98,7 +116,9 @@ class Flux:
     def in_channels(self) -> int:
         return int(self.model.config.in_channels) // PATCH**2
 
-    def __call__(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
+    ) -> Tensor:
         whole = whole_patches(latents)
         told = self.model(
             hidden_states=packed(whole),

@@ -66,12 +66,11 @@ PROCESSORS: tuple[Processor, ...] = (
         },
     ),
     Processor(
-        "xdog",
-        "drawn lines, white on black, from differences of two blurs",
+        "line_drawing",
+        "drawn lines, white on black, from the difference of two blurs",
         {
             "sigma": Option(1.0, "blur in pixels: the width of the lines", 0.3, 20.0),
-            "sharpness": Option(20.0, "how much the difference counts against the picture itself", 0.0, 200.0),
-            "darkness": Option(0.5, "how bright something must be to be no line, 0 to 1", 0.0, 1.0),
+            "strength": Option(60.0, "how white faint lines become", 0.1, 200.0),
         },
     ),
     Processor(
@@ -154,8 +153,8 @@ ENDINGS = ("_image_processor", "_edge_detection", "_depth_estimation", "_detecti
 #: What InvokeAI has and we have not, and what of ours comes nearest; each looks through a network of its own.
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "lineart": "xdog",
-        "lineart_anime": "xdog",
+        "lineart": "line_drawing",
+        "lineart_anime": "line_drawing",
         "hed": "soft_edges",
         "pidi": "soft_edges",
         "mlsd": "line_segments",

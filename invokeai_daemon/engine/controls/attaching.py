@@ -1,0 +1,132 @@
+"""Attaching: what a lane carries of controls. Models are loaded once and kept, pictures are read and looked at.
+
+Called by the renderer when a pass of an image begins. What belongs to another base than the pass's model is left out:
+that of SDXL, where its refiner makes the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image as Pillow
+from torch import Tensor
+
+from invokeai_daemon.engine.controls.controlnets import Control, control, load_net
+from invokeai_daemon.engine.controls.forward import NOTHING, Attached
+from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, image_prompt, load_prompter
+from invokeai_daemon.engine.controls.pictures import fitted
+from invokeai_daemon.engine.controls.t2i_adapters import Features, features, load_adapter
+from invokeai_daemon.engine.controls.vision import load_vision
+from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.passes import Desk
+from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.pipelines import Kept, Pipelines
+from invokeai_daemon.engine.processors import processed
+from invokeai_daemon.engine.weights import read_tensors
+from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
+from invokeai_daemon.job.plan import Image, ModelRef
+from invokeai_daemon.job.processors import NONE
+from invokeai_daemon.job.schema import ControlNet, IPAdapter, T2IAdapter
+from invokeai_daemon.models.header import read_header
+
+T = TypeVar("T", bound=Kept)
+
+#: Where an IP-Adapter's weights lie in a folder as InvokeAI has it.
+IN_FOLDER = ("ip_adapter.safetensors", "ip_adapter.bin")
+#: The parts of such a file that count.
+PARTS = ("image_proj.", "ip_adapter.")
+
+
+def attach(pipelines: Pipelines, in_use: Collection[Kept], desk: Desk, pipeline: Pipeline, image: Image) -> Attached:
+    """What a pass of an image carries; `NOTHING` where the job asks for none. Raises DaemonError, OSError."""
+    if not (image.controlnets or image.t2i_adapters or image.ip_adapters):
+        return NOTHING
+    attaching = _Attaching(pipelines, in_use, desk, pipeline, image)
+    with pipeline.share.computing():
+        return Attached(
+            tuple(attaching.control(each) for each in image.controlnets if attaching.fits("controlnet", each.name)),
+            tuple(attaching.features(each) for each in image.t2i_adapters if attaching.fits("t2i_adapter", each.name)),
+            tuple(attaching.prompt(each) for each in image.ip_adapters if attaching.fits("ip_adapter", each.name)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Attaching:
+    """One image's controls in the making."""
+
+    pipelines: Pipelines
+    in_use: Collection[Kept]
+    desk: Desk
+    pipeline: Pipeline
+    image: Image
+
+    def fits(self, type: str, name: str) -> bool:
+        return self.desk.plan.reference(type, name).base == self.pipeline.model.base
+
+    def control(self, asked: ControlNet) -> Control:
+        dtype, device = self.pipeline.dtype, self.pipeline.device
+        model = self.desk.plan.reference("controlnet", asked.name)
+        net = self._kept(model, lambda: load_net(Path(model.path), dtype, device))
+        return control(asked, net, self._picture(asked))
+
+    def features(self, asked: T2IAdapter) -> Features:
+        dtype, device = self.pipeline.dtype, self.pipeline.device
+        model = self.desk.plan.reference("t2i_adapter", asked.name)
+        adapter = self._kept(model, lambda: load_adapter(Path(model.path), dtype, device))
+        return features(asked, adapter, self._picture(asked))
+
+    def prompt(self, asked: IPAdapter) -> ImagePrompt:
+        dtype, device = self.pipeline.dtype, self.pipeline.device
+        model = self.desk.plan.reference("ip_adapter", asked.name)
+        seeing = self.desk.plan.reference("clip_vision", asked.image_encoder or asked.name)
+        unet = self.pipeline.denoiser.model
+        prompter = self._kept(model, lambda: load_prompter(_tensors(model), model.base, unet, dtype, device))
+        vision = self._kept(seeing, lambda: load_vision(Path(seeing.path), dtype, device))
+        return image_prompt(asked, prompter, vision, self.desk.open(asked.image))
+
+    def _kept(self, model: ModelRef, load: Callable[[], T]) -> T:
+        """A model from the memory or the disk. Raises ModelMissing, RenderError."""
+
+        def loaded() -> T:
+            self.pipelines.make_room(_bytes(Path(model.path)), {self.pipeline, *self.in_use})
+            return _reported(model, load)
+
+        key = model.type, model.path, model.hash, self.pipeline.dtype
+        return self.pipelines.keep(key, loaded)
+
+    def _picture(self, asked: ControlNet | T2IAdapter) -> Pillow.Image:
+        """The control picture at the size of the image."""
+        picture = self.desk.open(asked.image)
+        made = processed(picture, asked.processor or NONE, asked.processor_options)
+        return fitted(made, (self.image.width, self.image.height), asked.resize_mode)
+
+
+def _tensors(model: ModelRef) -> dict[str, Tensor]:
+    """The tensors of an IP-Adapter, from a file or from a folder as InvokeAI has it."""
+    path = Path(model.path)
+    if path.is_dir():
+        path = next((path / name for name in IN_FOLDER if (path / name).is_file()), path / IN_FOLDER[0])
+    header = read_header(path)
+    return read_tensors(header, [name for name in header.tensors if name.startswith(PARTS)])
+
+
+def _bytes(path: Path) -> int:
+    """About as many bytes as a model will take, from its files."""
+    files = path.glob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _reported(model: ModelRef, load: Callable[[], T]) -> T:
+    if not Path(model.path).exists():
+        raise ModelMissing(f'{model.type} "{model.name}": {model.path} is not there any more. Import it again.')
+    try:
+        return load()
+    # Broken files surface as almost any error of the loading libraries; each becomes one sentence about this model.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        why = str(error) if isinstance(error, DaemonError) else f"{error or type(error).__name__}"
+        raise RenderError(f'{model.type} "{model.name}" could not be loaded from {model.path}: {why}') from error
