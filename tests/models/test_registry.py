@@ -180,7 +180,7 @@ def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
     [
         ({"type": "lora"}, "cat is of type lora; a job needs a main model"),
         ({"type": "vae", "path": "/gone"}, "cat is of type vae; a job needs a main model"),
-        ({"variant": "inpaint"}, "cat is a sd-1 inpaint model, which cannot be rendered yet"),
+        ({"base": "sd-2", "variant": "edit"}, "cat is a sd-2 edit model, which cannot be rendered yet"),
         (
             {"base": "flux"},
             "cat is a flux model, which cannot be rendered yet; ordinary sd-1, sd-2 and sdxl models can",

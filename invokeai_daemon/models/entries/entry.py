@@ -11,7 +11,7 @@ from typing import Any
 
 STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
 #: What the engine can render from text: variants of main models, by base.
-RENDERABLE = {"sd-1": ("normal",), "sd-2": ("normal",), "sdxl": ("normal",)}
+RENDERABLE = {"sd-1": ("normal", "inpaint"), "sd-2": ("normal", "inpaint"), "sdxl": ("normal", "inpaint")}
 #: The same in words.
 RENDERABLE_WORDS = "ordinary sd-1, sd-2 and sdxl models"
 #: What the engine can render from pictures only, by base: variants of main models, and what they do.
