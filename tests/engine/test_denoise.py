@@ -141,9 +141,11 @@ def test_the_noise_is_drawn_on_the_cpu_from_the_seed(pipeline: Pipeline) -> None
     assert torch.equal(lane.latents, expected)
 
 
-def test_an_inpainting_model_cannot_start_from_text(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.denoiser, "model", new_unet(in_channels=9))
-    with pytest.raises(RenderError, match="takes 9 channels"):
+def test_a_model_that_changes_pictures_cannot_start_from_text(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.denoiser, "model", new_unet(in_channels=8))
+    with pytest.raises(RenderError, match="takes 8 channels"):
         start_lanes(pipeline, [image()])
 
 
