@@ -36,6 +36,9 @@ class RenderSettings(Table):
     )
     max_lanes: int = Field(16, ge=1, le=256, description="images that may share one UNet forward")
     cache_gb: float = Field(0.0, ge=0, description="memory for loaded models in GB; 0 takes a share of what is there")
+    memory_gb: float = Field(
+        0.0, ge=0, description="memory of the device that may be used at all, in GB; 0 takes all there is"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the renderer; 0 takes all cores")
 
 
@@ -92,6 +95,10 @@ class LimitSettings(Table):
     max_images: int = Field(10_000, ge=1, description="images of one job")
     max_pixels: int = Field(4096 * 4096, ge=4096, description="width × height of one image")
     job_bytes: int = Field(64 * 1024, ge=1024, description="size of a job file")
+    image_folders: list[str] = Field(
+        default_factory=list, description="absolute paths outside of the root from which jobs may name pictures"
+    )
+    image_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="size of a picture that a job names")
     attempts: int = Field(3, ge=1, description="tries of one image whose worker died")
     step_seconds: float = Field(600.0, gt=0, description="a renderer silent for longer is replaced")
     free_gb: float = Field(0.5, ge=0, description="new work waits while the disk has less room than this")

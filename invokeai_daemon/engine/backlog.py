@@ -68,8 +68,11 @@ class Backlog:
 
     def add(self, ticket: Ticket, images: Iterable[Image], alone: bool = False) -> None:
         for image in images:
-            work = Work(ticket, image, alone, next(self._arrivals))
-            bisect.insort(self._waiting, work, key=lambda each: (-each.priority, each.arrival))
+            self.put_back(Work(ticket, image, alone, next(self._arrivals)))
+
+    def put_back(self, work: Work) -> None:
+        """Let an image wait again, where it was before."""
+        bisect.insort(self._waiting, work, key=lambda each: (-each.priority, each.arrival))
 
     def drop_cancelled(self) -> None:
         self._waiting = [work for work in self._waiting if not work.ticket.is_cancelled]

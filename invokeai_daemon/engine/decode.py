@@ -45,10 +45,10 @@ def decode_limit(lane: Lane) -> int:
     return max(1, room // math.prod(lane.latents.shape[-2:]))
 
 
-def decode(lanes: Sequence[Lane]) -> list[Picture]:
+def decode(lanes: Sequence[Lane], tiled: bool = False) -> list[Picture]:
     """The pictures of lanes that are done. All have the same group. Raises what the VAE raises."""
     latents = torch.cat([lane.latents for lane in lanes])
-    values, overflowed = lanes[0].pipeline.vae.decode(latents, lanes[0].image.seamless)
+    values, overflowed = lanes[0].pipeline.vae.decode(latents, lanes[0].image.seamless, tiled)
     warnings = [OVERFLOWED] if overflowed else []
     return [_picture(value, [*lane.warnings, *warnings]) for lane, value in zip(lanes, values, strict=True)]
 

@@ -20,7 +20,7 @@ from invokeai_daemon.files import write_atomically
 from invokeai_daemon.job.plan import Image, ModelRef
 
 #: What was being done when memory ran out.
-Stage = Literal["load", "denoise", "vae"]
+Doing = Literal["load", "denoise", "vae"]
 #: Situations that are remembered; the oldest are forgotten.
 REMEMBERED = 500
 
@@ -67,11 +67,11 @@ class Memory:
         """How an image of a model is rendered."""
         return self._known.get(_key(model, image), Easing())
 
-    def climb(self, model: ModelRef, image: Image, stage: Stage, lanes: int = 1) -> bool:
+    def climb(self, model: ModelRef, image: Image, doing: Doing, lanes: int = 1) -> bool:
         """The next rung, after memory ran out with so many lanes in a forward. False when there is none."""
         with self._changing:
             now = self._known.get(_key(model, image), Easing())
-            for rung in RUNGS[stage]:
+            for rung in RUNGS[doing]:
                 eased = rung(now, lanes)
                 if eased != now:
                     self._remember(_key(model, image), eased)
@@ -114,7 +114,7 @@ def _streamed(now: Easing, lanes: int) -> Easing:
 
 
 #: What is tried, the cheapest first.
-RUNGS: Mapping[Stage, tuple[Any, ...]] = MappingProxyType(
+RUNGS: Mapping[Doing, tuple[Any, ...]] = MappingProxyType(
     {
         "load": (_streamed,),
         "denoise": (_fewer_lanes, _sequential, _streamed),

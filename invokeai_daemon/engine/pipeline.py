@@ -5,7 +5,7 @@ Loaded by `pipelines.py`, which keeps several. The denoising itself is in `denoi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.cores import Share, share_of
 from invokeai_daemon.engine.denoisers import Denoiser
-from invokeai_daemon.engine.families import FAMILIES, Family
+from invokeai_daemon.engine.families import FAMILIES, Family, TextEncoder, family_of
 from invokeai_daemon.engine.faults import is_out_of_memory
 from invokeai_daemon.engine.parts import bring, bytes_of, count_parameters, json_of, read_part
 from invokeai_daemon.engine.precision import choose_dtype
 from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
 from invokeai_daemon.engine.schedulers import Schedulers
 from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
+from invokeai_daemon.engine.t5 import T5, WordsAlone
 from invokeai_daemon.engine.vae import Vae
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import Image, ModelRef
@@ -49,6 +50,8 @@ class Pipeline:
     share: Share
     #: Bytes of all weights.
     size: int
+    #: Its layers come from the disk for their own forward.
+    is_streamed: bool = False
 
     @property
     def latent_channels(self) -> int:
@@ -68,6 +71,20 @@ class Pipeline:
         return self.family.tell(image, texts, self.index)
 
 
+def weight_of(model: ModelRef, device: torch.device, precision: str) -> int:
+    """Bytes that the weights of a model take in memory; 0 where `load_pipeline` will say what is wrong."""
+    folder, family = Path(model.path), family_of(model)
+    if family is None or not (folder / INDEX).is_file():
+        return 0
+    try:
+        parameters = count_parameters(folder / family.denoiser.folder)
+        dtype = choose_dtype(precision, device, parameters, family.accelerated)
+        return _size_to_be(family, folder, dtype, _vae_dtype(family, folder, device, dtype))
+    # Whatever is wrong with the folder, loading it will say so better.
+    except Exception:  # noqa: BLE001
+        return 0
+
+
 def load_pipeline(
     model: ModelRef,
     device: torch.device,
@@ -84,10 +101,11 @@ def load_pipeline(
     folder = Path(model.path)
     if not (folder / INDEX).is_file():
         raise ModelMissing(f'model "{model.name}": {folder} is not there any more. Import the model again.')
-    if model.base not in FAMILIES:
+    family = family_of(model)
+    if family is None:
         raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
     try:
-        return _load(model, folder, device, precision, cores, make_room, is_streamed)
+        return _load(model, family, device, precision, cores, make_room, is_streamed)
     except torch.AcceleratorError:
         raise
     # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
@@ -102,22 +120,22 @@ def load_pipeline(
 
 def _load(
     model: ModelRef,
-    folder: Path,
+    family: Family,
     device: torch.device,
     precision: str,
     cores: int,
     make_room: Callable[[int], None],
     is_streamed: bool,
 ) -> Pipeline:
-    family = FAMILIES[model.base]
+    folder = Path(model.path)
     parameters = count_parameters(folder / family.denoiser.folder)
-    dtype = choose_dtype(precision, device, parameters)
+    dtype = choose_dtype(precision, device, parameters, family.accelerated)
     vae_dtype = _vae_dtype(family, folder, device, dtype)
     if not is_streamed:
         make_room(_size_to_be(family, folder, dtype, vae_dtype))
     denoiser = family.denoiser(read_part(family.denoiser.kind, folder / family.denoiser.folder, dtype, is_streamed))
     vae = read_part(AutoencoderKL, folder / VAE, vae_dtype, is_streamed)
-    encoders = list(_encoders(family, folder, dtype, is_streamed))
+    encoders = [_encoder(each, folder, dtype, is_streamed) for each in text_encoders(family, folder)]
     parts = [denoiser.model, vae, *(encoder.model for encoder in encoders)]
     _settle(denoiser, vae, encoders, device)
     for part in parts:
@@ -129,19 +147,38 @@ def _load(
         index=json_of(folder / INDEX),
         denoiser=denoiser,
         vae=Vae(vae, share),
-        prompts=Prompts(encoders),
-        schedulers=Schedulers(_scheduler_config(folder, model)),
+        prompts=_prompts(family, encoders, denoiser),
+        schedulers=Schedulers(_scheduler_config(folder, model), family.levels),
         device=device,
         dtype=dtype,
         share=share,
         size=sum(bytes_of(part) for part in parts),
+        is_streamed=is_streamed,
     )
 
 
-def _encoders(family: Family, folder: Path, dtype: torch.dtype, is_streamed: bool) -> Iterator[Encoder]:
-    for each in family.text_encoders:
-        tokenizer = each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True)
-        yield Encoder(tokenizer, read_part(each.kind, folder / each.folder, dtype, is_streamed), each.is_penultimate)
+def text_encoders(family: Family, folder: Path) -> list[TextEncoder]:
+    """The text encoders of a model: its family's, but for a T5 that it goes without."""
+    *others, last = family.text_encoders
+    is_there = (folder / last.folder).is_dir() and (folder / last.tokenizer).is_dir()
+    return [*others, last] if is_there or not family.is_t5_optional else others
+
+
+def _encoder(each: TextEncoder, folder: Path, dtype: torch.dtype, is_streamed: bool) -> Encoder:
+    tokenizer = each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True)
+    model = read_part(each.kind, folder / each.folder, dtype, is_streamed)
+    if each.length is not None:
+        return T5(tokenizer, model, length=each.length)
+    return Encoder(tokenizer, model, each.is_penultimate, each.is_pooled)
+
+
+def _prompts(family: Family, encoders: Sequence[Encoder], denoiser: Denoiser) -> Prompts:
+    if family.join is None:
+        return Prompts(encoders)
+    last = family.text_encoders[-1]
+    is_absent = len(encoders) < len(family.text_encoders) and last.length is not None
+    absent = (last.length or 0, int(denoiser.model.config.joint_attention_dim)) if is_absent else None
+    return WordsAlone(encoders, family.join, absent)
 
 
 def _vae_dtype(family: Family, folder: Path, device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -166,13 +203,13 @@ def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: t
 
 def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype) -> int:
     """Bytes of the weights in memory, whatever type they have on the disk."""
-    parts = [family.denoiser.folder, *(encoder.folder for encoder in family.text_encoders)]
+    parts = [family.denoiser.folder, *(encoder.folder for encoder in text_encoders(family, folder))]
     parameters = sum(count_parameters(folder / part) for part in parts)
     return parameters * dtype.itemsize + count_parameters(folder / VAE) * vae_dtype.itemsize
 
 
 def _scheduler_config(folder: Path, model: ModelRef) -> dict[str, Any]:
     config = json_of(folder / "scheduler" / "scheduler_config.json")
-    if model.prediction_type:
+    if model.prediction_type and model.prediction_type != "flow":
         config["prediction_type"] = model.prediction_type
     return config

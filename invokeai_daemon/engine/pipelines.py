@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 import psutil
 import torch
 
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline, weight_of
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
 
+#: Weights that take more than this share of the device leave too little for the pictures.
+FULL = 0.9
 #: Share of the memory that loaded models may take when the settings do not say.
 MEMORY_SHARE = 0.5
 
@@ -35,7 +37,9 @@ class Pipelines:
 
     def __init__(self, settings: RenderSettings, device: torch.device, cores: int) -> None:
         self.settings, self.device, self.cores = settings, device, cores
-        self.budget = int(settings.cache_gb * 1e9) or _default_budget(device)
+        #: Bytes that the device has for us.
+        self.capacity = int(settings.memory_gb * 1e9) or _capacity(device)
+        self.budget = int(settings.cache_gb * 1e9) or int(self.capacity * MEMORY_SHARE)
         self._loaded: OrderedDict[Hashable, Kept] = OrderedDict()
 
     def has(self, model: ModelRef) -> bool:
@@ -55,6 +59,8 @@ class Pipelines:
         What is `in_use` is kept. Raises what `load_pipeline` raises.
         """
 
+        is_streamed = is_streamed or (_key(model, False) not in self._loaded and self._is_too_large(model))
+
         def load() -> Pipeline:
             loading()
             return load_pipeline(
@@ -67,6 +73,10 @@ class Pipelines:
             )
 
         return self.keep(_key(model, is_streamed), load)
+
+    def _is_too_large(self, model: ModelRef) -> bool:
+        """Whether the weights of a model alone would fill the device."""
+        return weight_of(model, self.device, self.settings.precision) > FULL * self.capacity
 
     def keep(self, key: Hashable, load: Callable[[], T]) -> T:
         """What is kept under a key, loaded when it is not there. It is given up like a pipeline."""
@@ -115,6 +125,5 @@ def _key(model: ModelRef, is_streamed: bool) -> Hashable:
     return "pipeline", model.path, model.hash, is_streamed
 
 
-def _default_budget(device: torch.device) -> int:
-    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
-    return int(total * MEMORY_SHARE)
+def _capacity(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total)

@@ -43,15 +43,20 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def choose_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype:
-    """The number type for a model of so many parameters. `wanted` is `auto`, `float32`, `bfloat16` or `float16`."""
+def choose_dtype(
+    wanted: str, device: torch.device, parameters: int, accelerated: torch.dtype = torch.float16
+) -> torch.dtype:
+    """The number type for a model of so many parameters. `wanted` is `auto`, `float32`, `bfloat16` or `float16`.
+
+    `accelerated` is what its kind computes with on an accelerator.
+    """
     if wanted != "auto":
         return DTYPES[wanted]
     if parameters < SMALL_MODEL:
         return torch.float32
     if device.type == "cpu":
         return torch.bfloat16 if bfloat16_gain() >= WORTHWHILE else torch.float32
-    return torch.float16
+    return accelerated
 
 
 @functools.cache

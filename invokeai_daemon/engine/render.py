@@ -9,21 +9,27 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
 
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
+from invokeai_daemon.engine.controls.attaching import attach
+from invokeai_daemon.engine.controls.forward import Attached
 from invokeai_daemon.engine.decode import decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.memory import Doing, Easing, Memory
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Pipelines
+from invokeai_daemon.engine.prompts import Encoded, Text
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.stages import Stage
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
@@ -39,13 +45,17 @@ STOP_PATIENCE = 20.0
 #: Seconds that the loop waits for a picture of which another pass may come, when there is nothing else to do.
 BETWEEN_PATIENCE = 0.1
 
+T = TypeVar("T")
 Say = Callable[[dict[str, Any]], None]
 
 
 class Renderer:
     """All that is being rendered on one device. `say` gets the events and may be called from several threads."""
 
-    def __init__(self, settings: Settings, device: torch.device, cores: int, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, device: torch.device, cores: int, say: Say, memory_file: Path | None = None
+    ) -> None:
+        """`memory_file` is where it is kept what models need on this device, if anywhere."""
         self.settings, self.say = settings, say
         self.pipelines = Pipelines(settings.render, device, cores)
         self.backlog = Backlog()
@@ -56,9 +66,8 @@ class Renderer:
         self._tickets: WeakSet[Ticket] = WeakSet()
         #: Held while a picture appears, so that none does after a cancellation was confirmed.
         self._appearing = threading.Lock()
-        #: Lanes that may share a forward, per size; memory that ran out lowers it.
-        self._limits: dict[Hashable, int] = {}
-        self._versions = {**versions(), "device": _device_name(device)}
+        self.memory = Memory(memory_file, {"device": device_name(device), "bytes": self.pipelines.capacity})
+        self._versions = {**versions(), "device": device_name(device)}
         self._last_step_event = 0.0
         #: Set by a stage that met a `PoisonedDeviceError`.
         self._poison: PoisonedDeviceError | None = None
@@ -112,7 +121,7 @@ class Renderer:
     def _has_pipeline(self, work: Work) -> bool:
         """Load the image's model if need be. False when the image failed with it."""
         try:
-            self._pipeline(work.ticket.plan.model)
+            self._eased(work, "load", lambda: self._pipeline(work.ticket.plan.model, work.image))
         except Exception as error:  # noqa: BLE001  the boundary of one image
             self._fail(work, error)
             return False
@@ -137,22 +146,23 @@ class Renderer:
         pipeline = self.pipelines.peek(work.ticket.plan.model)
         if pipeline is None or work.alone:
             return 1
-        if work.group not in self._limits:
-            size = work.image.width, work.image.height
-            self._limits[work.group] = lane_limit(pipeline, *size, self.settings.render.max_lanes)
-        return self._limits[work.group]
+        most = self._easing(work).lanes or self.settings.render.max_lanes
+        return lane_limit(pipeline, work.image.width, work.image.height, most)
 
     def _start(self, taken: Sequence[Work]) -> None:
         """Let images of one model ask for their first passes. An image that cannot start fails alone."""
         ones = []
         for work in taken:
-            plan = work.ticket.plan
             try:
-                desk = Desk(plan, work.ticket.folder, self._pipeline(plan.model))
-                ones.append(Rendering.begun(work, mode_of(work.image)(desk, work.image)))
+                ones.append(self._eased(work, "vae", partial(self._begun, work)))
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(work, error)
         self._begin(ones)
+
+    def _begun(self, work: Work) -> Rendering:
+        plan = work.ticket.plan
+        desk = Desk(plan, work.ticket.folder, self._pipeline(plan.model, work.image))
+        return Rendering.begun(work, mode_of(work.image, plan.model)(desk, work.image))
 
     def _take_up(self, patience: float) -> None:
         """Begin the passes that images ask for after others; waits so many seconds for the first."""
@@ -174,9 +184,12 @@ class Renderer:
             self._begin_with(model, several)
 
     def _begin_with(self, model: ModelRef, ones: Sequence[Rendering]) -> None:
+        def encode() -> tuple[Pipeline, dict[int, dict[Text, Encoded]]]:
+            pipeline = self._pipeline(model, ones[0].work.image)
+            return pipeline, encode_texts(pipeline, [one.current.image for one in ones])
+
         try:
-            pipeline = self._pipeline(model)
-            encoded = encode_texts(pipeline, [one.current.image for one in ones])
+            pipeline, encoded = self._eased(ones[0].work, "load", encode)
         except Exception as error:  # noqa: BLE001  the boundary of these images
             for one in ones:
                 self._fail(one.work, error)
@@ -185,18 +198,66 @@ class Renderer:
             try:
                 image, beginning = one.current.image, one.current.beginning
                 one.lane = start_lane(pipeline, image, encoded[image.clip_skip], one.work.alone, beginning)
-                self.running.append(one)
+                one.lane.attached = self._attached(one)
+                if one.lane.is_done:
+                    # Of an init image nothing is to be made anew.
+                    self._end_pass(one)
+                else:
+                    self.running.append(one)
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(one.work, error)
 
-    def _pipeline(self, model: ModelRef) -> Pipeline:
+    def _attached(self, one: Rendering) -> Attached:
+        """What the controls of an image are to its current pass. Raises what loading raises."""
+        ticket, pipeline = one.work.ticket, one.pipeline
+        desk = Desk(ticket.plan, ticket.folder, pipeline)
+        make = partial(attach, self.pipelines, self._in_use(), desk, pipeline, one.current.image)
+        return self._eased(one.work, "load", make)
+
+    def _pipeline(self, model: ModelRef, image: Image) -> Pipeline:
+        """The pipeline of a model as it fits for an image. Raises what loading raises."""
         started, was_loaded = time.monotonic(), self.pipelines.has(model)
-        in_use = {one.lane.pipeline for one in self.running} | {one.pipeline for one in self._between}
-        pipeline = self.pipelines.get(model, in_use, lambda: self.say({"event": "loading", "model": model.name}))
+        loading = partial(self.say, {"event": "loading", "model": model.name})
+        is_streamed = self.memory.easing(model, image).streamed
+        pipeline = self.pipelines.get(model, self._in_use(), loading, is_streamed)
         if not was_loaded:
             seconds = round(time.monotonic() - started, 3)
             self.say({"event": "loaded", "model": model.name, "seconds": seconds})
         return pipeline
+
+    # Memory
+
+    def _in_use(self) -> set[Pipeline]:
+        return {one.lane.pipeline for one in self.running} | {one.pipeline for one in self._between}
+
+    def _easing(self, work: Work) -> Easing:
+        return self.memory.easing(work.ticket.plan.model, work.image)
+
+    def _eased(self, work: Work, doing: Doing, act: Callable[[], T]) -> T:
+        """What an act for an image gives, tried again with less memory as long as there is a way."""
+        while True:
+            try:
+                return act()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # What its frames hold would not be freed.
+                failure = error.with_traceback(None)
+            if not self._ease(work, doing):
+                raise failure
+
+    def _ease(self, work: Work, doing: Doing, lanes: int = 1) -> bool:
+        """Let the next try take less memory. False when nothing is left to try."""
+        if self.pipelines.give_up_others(self._in_use()):
+            return True
+        return self.memory.climb(work.ticket.plan.model, work.image, doing, lanes)
+
+    def _restart_streamed(self) -> None:
+        """Images whose model is to be streamed from now on begin anew; nothing of them was published."""
+        for one in list(self.running):
+            if self._easing(one.work).streamed and not one.lane.pipeline.is_streamed:
+                self.running.remove(one)
+                self.backlog.put_back(one.work)
 
     # Lanes are denoised
 
@@ -247,18 +308,21 @@ class Renderer:
             self._between.discard(one)
 
     def _handle_failed_forward(self, together: list[Rendering], error: Exception) -> None:
-        """Out of memory: fewer lanes from now on. Anything else: a forward for each finds the image at fault."""
+        """Out of memory: easier from now on. Anything else: a forward for each finds the image at fault."""
         raise_if_poisoned(error)
-        lane = together[0].lane
-        if len(together) > 1 and is_out_of_memory(error):
-            self._limits[together[0].work.group] = len(together) // 2
-            self.pipelines.give_up_others({one.lane.pipeline for one in self.running})
-        elif len(together) > 1:
+        work = together[0].work
+        if is_out_of_memory(error):
+            failure = error.with_traceback(None)
+            if self._ease(work, "denoise", len(together)):
+                self._restart_streamed()
+                return
+            error = failure
+        if len(together) > 1:
             for one in together:
                 one.lane.alone = True
-        elif not (is_out_of_memory(error) and self.pipelines.give_up_others({lane.pipeline})):
+        else:
             self.running.remove(together[0])
-            self._fail(together[0].work, error)
+            self._fail(work, error)
 
     def _tell_step(self, one: Rendering) -> None:
         now = time.monotonic()
@@ -274,10 +338,10 @@ class Renderer:
         wanted = [one for one in done if not one.is_cancelled]
         self._between.difference_update(one for one in done if one.is_cancelled)
         try:
-            pictures = decode([one.lane for one in wanted]) if wanted else []
+            pictures = decode([one.lane for one in wanted], self._easing(wanted[0].work).tiled) if wanted else []
         except Exception as error:  # noqa: BLE001  the boundary of these images
             if len(wanted) == 1:
-                self._fail_to_show(wanted[0], error)
+                self._handle_failed_decoding(wanted[0], error)
             else:
                 for one in wanted:
                     self._decode([one])
@@ -288,6 +352,15 @@ class Renderer:
             else:
                 one.picture = picture
                 self._publishing.put(one)
+
+    def _handle_failed_decoding(self, one: Rendering, error: Exception) -> None:
+        """Out of memory: in tiles from now on, at last with less of the model, which takes another try."""
+        failure = error.with_traceback(None)
+        plan, was_tiled = one.work.ticket.plan, self._easing(one.work).tiled
+        if is_out_of_memory(error) and self.memory.climb(plan.model, one.work.image, "vae") and not was_tiled:
+            self._decode([one])
+        else:
+            self._fail_to_show(one, failure)
 
     def _publish(self, done: list[Rendering]) -> None:
         for one in done:
@@ -323,6 +396,7 @@ class Renderer:
                     "seed": image.seed,
                     "seconds": round(time.monotonic() - one.started, 3),
                     "warnings": one.picture.warnings,
+                    "memory": self._easing(one.work).words,
                     "tokenization": one.lane.tokenization,
                 }
             )
@@ -354,5 +428,5 @@ def _urgency(work: Work) -> tuple[int, int]:
     return -work.priority, work.arrival
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

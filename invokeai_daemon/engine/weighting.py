@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.streaming import device_of
 from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, prompt_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class _CompelsEncoder:
 
     @property
     def device(self) -> torch.device:
-        return self.encoder.model.device  # type: ignore[no-any-return]
+        return device_of(self.encoder.model)
 
     @property
     def dtype(self) -> torch.dtype:

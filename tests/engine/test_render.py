@@ -248,10 +248,10 @@ def test_cancelled_images_never_appear(
     cancelled, kept = order("cancelled", *(image(number) for number in range(1, 7))), order("kept", image(1))
     decoding, may_decode = threading.Event(), threading.Event()
 
-    def held(lanes: list[Lane]) -> list[Any]:
+    def held(lanes: list[Lane], tiled: bool) -> list[Any]:
         decoding.set()
         assert may_decode.wait(10)
-        return decode(lanes)
+        return decode(lanes, tiled)
 
     decode = render.decode
     monkeypatch.setattr(render, "decode", held)
@@ -313,10 +313,10 @@ def test_tiles_and_other_pictures_share_no_forward(
 def test_a_decoding_that_fails_fails_its_image_alone(
     renderer: Renderer, order: Callable[..., Ticket], events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fragile(lanes: list[Lane]) -> list[Any]:
+    def fragile(lanes: list[Lane], tiled: bool) -> list[Any]:
         if any(lane.image.number == 2 for lane in lanes):
             raise ValueError("no such colour")
-        return decode(lanes)
+        return decode(lanes, tiled)
 
     decode = render.decode
     monkeypatch.setattr(render, "decode", fragile)
