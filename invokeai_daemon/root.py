@@ -10,6 +10,8 @@ from pathlib import Path
 from invokeai_daemon.errors import RootNotFound
 
 STATES = ("queued", "waiting", "running", "done", "failed")
+#: Where a job's results have copies of the pictures that it names.
+INPUTS = "inputs"
 AUTOIMPORT_FOLDERS = ("main", "lora", "embedding", "controlnet", "vae", "upscaler")
 
 
@@ -50,6 +52,11 @@ class Root:
     @property
     def state(self) -> Path:
         return self.path / ".state"
+
+    @property
+    def memory_file(self) -> Path:
+        """How models fit into the device's memory, as the renderer found out."""
+        return self.state / "memory.json"
 
     @property
     def status_file(self) -> Path:

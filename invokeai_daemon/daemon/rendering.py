@@ -160,6 +160,7 @@ class Rendering:
             "done",
             message.get("seconds"),
             tuple(message.get("warnings", ())),
+            memory=tuple(message.get("memory", ())),
             tokenization=message.get("tokenization"),
         )
         if job.end(outcome):

@@ -37,7 +37,15 @@ class Programs:
         # Everybody can read the command lines of processes: tokens do not belong there.
         rendering = settings.model_dump(mode="json", by_alias=True, exclude={"install"})
         return Commands(
-            renderer=[sys.executable, "-m", self.renderer, "--settings", json.dumps(rendering)],
+            renderer=[
+                sys.executable,
+                "-m",
+                self.renderer,
+                "--settings",
+                json.dumps(rendering),
+                "--memory",
+                str(root.memory_file),
+            ],
             importer=[sys.executable, "-m", self.importer, *limits],
             downloader=[sys.executable, "-m", self.downloader, "--root", str(root.path)],
         )

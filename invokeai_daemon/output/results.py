@@ -19,6 +19,7 @@ from invokeai_daemon.job.names import image_name
 from invokeai_daemon.job.plan import Image, Plan
 from invokeai_daemon.job.plan_job import to_toml
 from invokeai_daemon.output.metadata import versions
+from invokeai_daemon.root import INPUTS
 
 JOB_FILE = "job.toml"
 RESULT_FILE = "result.json"
@@ -38,6 +39,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     #: Why it failed.
     error: str = ""
+    #: What was done so that it fits into the device's memory, in words.
+    memory: tuple[str, ...] = ()
     #: How the prompts were split into tokens; None when the job does not ask.
     tokenization: dict[str, Any] | None = None
 
@@ -59,7 +62,7 @@ class Results:
     def begin(self, plan: Plan) -> None:
         """Make the folder and put the resolved job into it, unless it is there: what was planned stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers([self.folder, *(self.folder / INTERMEDIATES).glob("*")])
+        remove_leftovers([self.folder, self.folder / INPUTS, *(self.folder / INTERMEDIATES).glob("*")])
         if not self.job_file.exists():
             publish(self.job_file, to_toml(plan).encode(), sync=False)
 
@@ -117,5 +120,6 @@ class Results:
             "seconds": outcome.seconds,
             "warnings": list(outcome.warnings),
             "error": None if is_there else outcome.error or None,
+            **({"memory": list(outcome.memory)} if outcome.memory else {}),
             **({"tokenization": outcome.tokenization} if outcome.tokenization else {}),
         }

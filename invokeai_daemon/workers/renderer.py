@@ -101,7 +101,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, orders.stop)
     try:
-        code = serve(_settings(), orders, events)
+        code = serve(_arguments(), orders, events)
     except Exception:  # noqa: BLE001  the boundary of the process: the daemon logs the reason and replaces it
         traceback.print_exc()
         code = 70
@@ -110,10 +110,11 @@ def main() -> None:
     os._exit(code)
 
 
-def _settings() -> Settings:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--settings", default="{}", help="the settings as JSON")
-    return Settings.model_validate_json(parser.parse_args().settings)
+    parser.add_argument("--settings", default=Settings(), type=Settings.model_validate_json, help="as JSON")
+    parser.add_argument("--memory", type=Path, help="the file that remembers how models fit into memory")
+    return parser.parse_args()
 
 
 def _die_with_parent() -> None:
@@ -136,10 +137,10 @@ def _take_over_standard_streams() -> tuple[BinaryIO, Events]:
     return os.fdopen(orders, "rb"), Events(events)
 
 
-def serve(settings: Settings, orders: Orders, events: Events) -> int:
+def serve(arguments: argparse.Namespace, orders: Orders, events: Events) -> int:
     """Take orders until told to stop. Returns the exit code."""
     os.environ.update(OFFLINE)
-    renderer, ready = _new_renderer(settings, events)
+    renderer, ready = _new_renderer(arguments.settings, arguments.memory, events)
     events.say(ready)
     while True:
         for order in orders.take(IDLE_SECONDS if renderer.is_idle else 0.0):
@@ -151,17 +152,19 @@ def serve(settings: Settings, orders: Orders, events: Events) -> int:
         events.beat()
 
 
-def _new_renderer(settings: Settings, events: Events) -> tuple[Renderer, Message]:
+def _new_renderer(settings: Settings, memory: Path | None, events: Events) -> tuple[Renderer, Message]:
     """Import torch and all that renders, which takes seconds."""
     import torch
 
+    from invokeai_daemon.engine.bounds import bound_memory
     from invokeai_daemon.engine.precision import choose_device
     from invokeai_daemon.engine.render import Renderer
 
     device = choose_device(settings.render.device)
     cores = settings.render.threads or _usable_cores()
     torch.set_num_threads(cores)
-    renderer = Renderer(settings, device, cores, events.say)
+    renderer = Renderer(settings, device, cores, events.say, memory)
+    bound_memory(device, settings.render.memory_gb)
     return renderer, {"event": "ready", "worker": "renderer", "pid": os.getpid(), "device": str(device)}
 
 

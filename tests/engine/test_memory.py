@@ -1,0 +1,59 @@
+"""What is tried when memory runs out, rung by rung; and that it is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from invokeai_daemon.engine.memory import Easing, Memory
+from invokeai_daemon.job.plan import ModelRef
+from tests.engine.build import image
+
+MODEL = ModelRef("tiny", "/models/tiny", "sd-1", hash="blake3:1")
+DEVICE = {"device": "cpu", "bytes": 8}
+
+
+def test_denoising_takes_fewer_images_then_less_of_each_then_less_of_the_model() -> None:
+    memory, seen = Memory(None, DEVICE), []
+    for lanes in (5, 2, 1, 1):
+        assert memory.climb(MODEL, image(), "denoise", lanes)
+        seen.append(memory.easing(MODEL, image()))
+    assert seen == [
+        Easing(lanes=2),
+        Easing(lanes=1),
+        Easing(lanes=1, sequential=True),
+        Easing(lanes=1, sequential=True, streamed=True),
+    ]
+    assert not memory.climb(MODEL, image(), "denoise", 1)
+    assert seen[-1].words == ["one at a time", "guidance one row after the other", "layers from the disk"]
+
+
+def test_a_vae_works_in_tiles_first() -> None:
+    memory = Memory(None, DEVICE)
+    assert memory.climb(MODEL, image(), "vae")
+    assert memory.easing(MODEL, image()).words == ["VAE in tiles"]
+    assert memory.climb(MODEL, image(), "vae")
+    assert memory.easing(MODEL, image()).streamed
+    assert not memory.climb(MODEL, image(), "vae")
+
+
+def test_other_models_and_sizes_are_rendered_as_ever() -> None:
+    memory = Memory(None, DEVICE)
+    memory.climb(MODEL, image(), "load")
+    assert memory.easing(MODEL, image(width=128)) == Easing()
+    assert memory.easing(replace(MODEL, hash="blake3:2"), image()) == Easing()
+    assert memory.easing(MODEL, image(seed=9, steps=50)).streamed
+
+
+def test_it_is_remembered_for_this_device_only(tmp_path: Path) -> None:
+    file = tmp_path / "memory.json"
+    Memory(file, DEVICE).climb(MODEL, image(), "denoise", 8)
+    assert Memory(file, DEVICE).easing(MODEL, image()).lanes == 4
+    assert Memory(file, {**DEVICE, "bytes": 16}).easing(MODEL, image()) == Easing()
+
+
+def test_a_damaged_memory_is_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "memory.json"
+    for text in ("", "[]", '{"device": null}', '{"device": {"device": "cpu", "bytes": 8}, "needed": {"x": {"y": 1}}}'):
+        file.write_text(text)
+        assert Memory(file, DEVICE).easing(MODEL, image()) == Easing()

@@ -1,0 +1,51 @@
+"""A model that does not fit is streamed from the disk, and makes the same pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipelines import Pipelines
+from invokeai_daemon.job.plan import ModelRef
+from invokeai_daemon.settings import RenderSettings
+from tests.engine.build import build_sdxl, image
+from tests.engine.conftest import render
+
+CPU = torch.device("cpu")
+
+
+def bits(pipeline: Pipeline) -> list[np.ndarray]:
+    return render(pipeline, [image(1), image(2, prompt="a (green)1.3 square", scheduler="heun", clip_skip=0)])
+
+
+def same(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_streamed_model_makes_the_same_bits_and_holds_no_weights(pipeline: Pipeline, model: ModelRef) -> None:
+    streamed = load_pipeline(model, CPU, "float32", cores=2, is_streamed=True)
+    assert streamed.is_streamed
+    assert streamed.size < 0.02 * pipeline.size
+    assert same(bits(streamed), bits(pipeline))
+    assert all(parameter.device.type == "meta" for parameter in streamed.denoiser.model.parameters())
+
+
+def test_so_does_sdxl(tmp_path: Path) -> None:
+    sdxl = build_sdxl(tmp_path / "xl")
+    whole, streamed = (load_pipeline(sdxl, CPU, "float32", 2, is_streamed=is_streamed) for is_streamed in (False, True))
+    assert same(bits(streamed), bits(whole))
+
+
+def test_a_model_larger_than_the_device_is_streamed_from_the_start(model: ModelRef, pipeline: Pipeline) -> None:
+    room = RenderSettings(device="cpu", memory_gb=pipeline.size / 1e9 / 2)
+    assert Pipelines(room, CPU, 2).get(model, (), lambda: None).is_streamed
+    enough = RenderSettings(device="cpu", memory_gb=pipeline.size / 1e9 * 2)
+    assert not Pipelines(enough, CPU, 2).get(model, (), lambda: None).is_streamed
