@@ -48,6 +48,7 @@ def predict(lanes: Sequence[Lane]) -> list[Tensor]:
     timesteps = torch.cat([lane.timestep.float().expand(lane.rows) for lane in lanes]).to(pipeline.device)
     rows = [row for lane in lanes for row in lane.controlled]
     model = pipeline.denoiser.model
+    pipeline.wardrobe.dress_denoiser(lanes[0].outfit)
     with (
         pipeline.share.computing(),
         seamless(model, lanes[0].image.seamless),

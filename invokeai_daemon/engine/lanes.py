@@ -19,6 +19,7 @@ from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.controls.forward import NOTHING, Attached, Row
 from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
+from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.noise import first_noise
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Encoded, Text
@@ -54,6 +55,8 @@ class Lane:
     picture_scale: float | None = None
     #: True for an image that must share no forward with others.
     alone: bool = False
+    #: The LoRAs that the denoiser wears for it.
+    outfit: Outfit = ()
     warnings: list[str] = field(default_factory=list)
     #: How the prompts were split into tokens, if that is asked for.
     tokenization: dict[str, Any] | None = None
@@ -84,7 +87,8 @@ class Lane:
     def group(self) -> tuple[object, ...]:
         """Lanes with equal groups can share a forward."""
         tokens = self.conditioning.texts.shape[1]
-        return self.pipeline, tuple(self.latents.shape), tokens, self.image.company, self if self.alone else None
+        shape, alone = tuple(self.latents.shape), self if self.alone else None
+        return self.pipeline, shape, tokens, self.image.company, self.outfit, alone
 
     @property
     def controlled(self) -> list[Row]:
@@ -130,10 +134,13 @@ def texts_of(image: Image) -> list[Text]:
     return [tree if tree.plain_text is None else tree.plain_text for tree in trees]
 
 
-def encode_texts(pipeline: Pipeline, images: Sequence[Image]) -> dict[int, dict[Text, Encoded]]:
-    """All texts of some images, by their clip skip; equal ones are encoded once, and many together."""
+def encode_texts(
+    pipeline: Pipeline, images: Sequence[Image], outfit: Outfit = ()
+) -> dict[int, dict[Text, Encoded]]:
+    """All texts of some images of one outfit, by their clip skip; equal ones are encoded once, and many together."""
+    prompts = pipeline.prompts_in(outfit)
     return {
-        skipped: pipeline.prompts.encode((text for image in several for text in texts_of(image)), skipped)
+        skipped: prompts.encode((text for image in several for text in texts_of(image)), skipped)
         for skipped, several in groupby(sorted(images, key=_clip_skip), _clip_skip)
     }
 
@@ -148,8 +155,11 @@ def start_lane(
     encoded: dict[Text, Encoded],
     alone: bool = False,
     beginning: Beginning = FROM_NOISE,
+    outfit: Outfit = (),
 ) -> Lane:
     """A lane before its first step. `encoded` holds at least the image's own texts. Raises RenderError."""
+    fits_not = pipeline.wardrobe.fit(outfit)
+    prompts = pipeline.prompts_in(outfit)
     if image.clip_skip > pipeline.prompts.spare_layers:
         raise RenderError(
             f"clip_skip {image.clip_skip} leaves nothing of the text encoder. "
@@ -185,12 +195,13 @@ def start_lane(
         scheduler=scheduler,
         timesteps=timesteps,
         step_arguments=step_arguments(scheduler, generator),
-        conditioning=pipeline.tell(image, pipeline.prompts.level(texts, image.clip_skip)),
+        conditioning=pipeline.tell(image, prompts.level(texts, image.clip_skip)),
         hooks=(*hooks_of(image, generator), *(make(scheduler, noise, timesteps) for make in beginning.hooks)),
         beside=beginning.beside,
         picture_scale=beginning.picture_scale,
         alone=alone,
-        warnings=[*understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
+        outfit=outfit,
+        warnings=[*fits_not, *understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
         tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
     )
 

@@ -5,8 +5,10 @@ Loaded by `pipelines.py`, which keeps several. The denoising itself is in `denoi
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from invokeai_daemon.engine.cores import Share, share_of
 from invokeai_daemon.engine.denoisers import Denoiser
 from invokeai_daemon.engine.families import FAMILIES, Family, TextEncoder, family_of
 from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.loras import Outfit, Wardrobe
 from invokeai_daemon.engine.parts import bring, bytes_of, count_parameters, json_of, read_part
 from invokeai_daemon.engine.precision import choose_dtype
 from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
@@ -30,6 +33,8 @@ from invokeai_daemon.job.plan import Image, ModelRef
 
 INDEX = "model_index.json"
 VAE = "vae"
+#: Sets of LoRAs whose texts are remembered.
+OUTFITS = 4
 
 
 @dataclass(eq=False)
@@ -52,6 +57,28 @@ class Pipeline:
     size: int
     #: Its layers come from the disk for their own forward.
     is_streamed: bool = False
+    #: What its models wear.
+    wardrobe: Wardrobe = field(init=False)
+    #: The texts of images that wear LoRAs, by what these do to the text encoders.
+    _dressed: OrderedDict[Outfit, Prompts] = field(init=False, default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        encoders = zip(self.family.text_encoders, self.prompts.encoders, strict=False)
+        models = {each.folder: encoder.model for each, encoder in encoders}
+        self.wardrobe = Wardrobe(self.model, {self.denoiser.folder: self.denoiser.model, **models})
+        self.prompts = self.prompts.prepared(partial(self.wardrobe.dress_encoders, ()))
+
+    def prompts_in(self, outfit: Outfit) -> Prompts:
+        """The texts of images that wear these LoRAs."""
+        of_texts = self.wardrobe.of_texts(outfit)
+        if not of_texts:
+            return self.prompts
+        if of_texts not in self._dressed:
+            self._dressed[of_texts] = self.prompts.prepared(partial(self.wardrobe.dress_encoders, of_texts))
+        self._dressed.move_to_end(of_texts)
+        if len(self._dressed) > OUTFITS:
+            self._dressed.popitem(last=False)
+        return self._dressed[of_texts]
 
     @property
     def latent_channels(self) -> int:

@@ -7,9 +7,10 @@ encoded by `weighting.py`, each by itself. Families with a T5 (`t5.py`) read the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -120,6 +121,14 @@ class Prompts:
         self.encoders = tuple(encoders)
         #: By text and the layers that were skipped.
         self._known: OrderedDict[tuple[Text, int], Encoded] = OrderedDict()
+        #: What is done to the text encoders before they are called.
+        self._prepare: Callable[[], None] = lambda: None
+
+    def prepared(self, prepare: Callable[[], None]) -> Self:
+        """The same encoders with a memory of their own, for texts that are encoded after this is done to them."""
+        others = copy(self)
+        others._known, others._prepare = OrderedDict(), prepare
+        return others
 
     @property
     def spare_layers(self) -> int:
@@ -132,6 +141,8 @@ class Prompts:
         skipped = min(skipped, self.spare_layers)
         wanted = list(dict.fromkeys(texts))
         new = [text for text in wanted if (text, skipped) not in self._known]
+        if new:
+            self._prepare()
         short = [text for text in new if isinstance(text, str) and self._is_read_at_once(text)]
         for start in range(0, len(short), BATCH):
             self._learn(short[start : start + BATCH], skipped)

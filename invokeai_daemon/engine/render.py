@@ -24,6 +24,7 @@ from invokeai_daemon.engine.decode import decode, decode_limit
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.memory import Doing, Easing, Memory
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Desk, Passed
@@ -176,17 +177,20 @@ class Renderer:
         self._begin([one for one in asking if not one.is_cancelled])
 
     def _begin(self, ones: Iterable[Rendering]) -> None:
-        """Give images lanes for the passes they ask for, those of one model together."""
-        by_model: dict[ModelRef, list[Rendering]] = {}
+        """Give images lanes for the passes they ask for, those of one model and the same LoRAs together."""
+        alike: dict[tuple[ModelRef, Outfit], list[Rendering]] = {}
         for one in ones:
-            by_model.setdefault(one.model, []).append(one)
-        for model, several in by_model.items():
-            self._begin_with(model, several)
+            try:
+                alike.setdefault((one.model, one.outfit), []).append(one)
+            except Exception as error:  # noqa: BLE001  the boundary of one image
+                self._fail(one.work, error)
+        for (model, outfit), several in alike.items():
+            self._begin_with(model, outfit, several)
 
-    def _begin_with(self, model: ModelRef, ones: Sequence[Rendering]) -> None:
+    def _begin_with(self, model: ModelRef, outfit: Outfit, ones: Sequence[Rendering]) -> None:
         def encode() -> tuple[Pipeline, dict[int, dict[Text, Encoded]]]:
             pipeline = self._pipeline(model, ones[0].work.image)
-            return pipeline, encode_texts(pipeline, [one.current.image for one in ones])
+            return pipeline, encode_texts(pipeline, [one.current.image for one in ones], outfit)
 
         try:
             pipeline, encoded = self._eased(ones[0].work, "load", encode)
@@ -197,7 +201,7 @@ class Renderer:
         for one in ones:
             try:
                 image, beginning = one.current.image, one.current.beginning
-                one.lane = start_lane(pipeline, image, encoded[image.clip_skip], one.work.alone, beginning)
+                one.lane = start_lane(pipeline, image, encoded[image.clip_skip], one.work.alone, beginning, outfit)
                 one.lane.attached = self._attached(one)
                 if one.lane.is_done:
                     # Of an init image nothing is to be made anew.
@@ -267,6 +271,8 @@ class Renderer:
         return together[: self._limit(together[0].work)]
 
     def _step(self, together: list[Rendering]) -> None:
+        for one in together:
+            one.lane.is_sequential = self._easing(one.work).sequential
         try:
             failed = denoise_step([one.lane for one in together])
         except Exception as error:  # noqa: BLE001  the boundary of these images

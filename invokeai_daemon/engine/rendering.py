@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from invokeai_daemon.engine.backlog import Work
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.loras import Outfit, worn_by
 from invokeai_daemon.engine.passes import Mode, Pass, Passed
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import ModelRef
@@ -54,6 +55,11 @@ class Rendering:
     def model(self) -> ModelRef:
         """The model that makes the current pass."""
         return self.current.model or self.work.ticket.plan.model
+
+    @property
+    def outfit(self) -> Outfit:
+        """The LoRAs that its current pass wears. Raises RenderError."""
+        return worn_by(self.work.ticket.plan, self.current.image, self.model)
 
     @property
     def is_cancelled(self) -> bool:
