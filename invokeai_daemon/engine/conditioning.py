@@ -6,7 +6,7 @@ One function for each way in which families are told; the table of `families.py`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ class Conditioning:
     @property
     def rows(self) -> int:
         return len(self.texts)
+
+    def part(self, rows: slice) -> Conditioning:
+        """What some of the rows are told."""
+        return replace(self, texts=self.texts[rows], added={name: value[rows] for name, value in self.added.items()})
 
 
 def joined(several: Sequence[Conditioning]) -> Conditioning:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.conditioning import joined
-from invokeai_daemon.engine.controls.forward import controlled
+from invokeai_daemon.engine.conditioning import Conditioning, joined
+from invokeai_daemon.engine.controls.forward import Row, controlled
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.seamless import seamless
@@ -47,15 +47,30 @@ def predict(lanes: Sequence[Lane]) -> list[Tensor]:
     conditioning = joined([lane.conditioning for lane in lanes])
     timesteps = torch.cat([lane.timestep.float().expand(lane.rows) for lane in lanes]).to(pipeline.device)
     rows = [row for lane in lanes for row in lane.controlled]
-    model = pipeline.denoiser.model
     pipeline.wardrobe.dress_denoiser(lanes[0].outfit)
-    with (
-        pipeline.share.computing(),
-        seamless(model, lanes[0].image.seamless),
-        controlled(model, rows, latents, timesteps, conditioning) as injected,
-    ):
-        prediction = pipeline.denoiser(latents, timesteps, conditioning, injected)
+    with pipeline.share.computing(), seamless(pipeline.denoiser.model, lanes[0].image.seamless):
+        prediction = torch.cat(
+            [
+                _forward(pipeline, rows[part], latents[part], timesteps[part], conditioning.part(part))
+                for part in _parts(lanes)
+            ]
+        )
     return list(torch.split(prediction.float(), [lane.rows for lane in lanes]))
+
+
+def _parts(lanes: Sequence[Lane]) -> list[slice]:
+    """The rows that are computed together: all, unless memory is short."""
+    count = sum(lane.rows for lane in lanes)
+    if not lanes[0].is_sequential:
+        return [slice(0, count)]
+    return [slice(row, row + 1) for row in range(count)]
+
+
+def _forward(
+    pipeline: Pipeline, rows: Sequence[Row], latents: Tensor, timesteps: Tensor, conditioning: Conditioning
+) -> Tensor:
+    with controlled(pipeline.denoiser.model, rows, latents, timesteps, conditioning) as injected:
+        return pipeline.denoiser(latents, timesteps, conditioning, injected)
 
 
 @torch.inference_mode()

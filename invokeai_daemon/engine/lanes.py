@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
+from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning, all_masked, sees_masks
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.controls.forward import NOTHING, Attached, Row
 from invokeai_daemon.engine.guidance import guided
@@ -24,6 +24,7 @@ from invokeai_daemon.engine.noise import first_noise
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Encoded, Text
 from invokeai_daemon.engine.schedulers import draw_along_a_path, expected_end, noised, part_of_run, step_arguments
+from invokeai_daemon.engine.unheeded import unheeded
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.understand import understood
@@ -55,6 +56,8 @@ class Lane:
     picture_scale: float | None = None
     #: True for an image that must share no forward with others.
     alone: bool = False
+    #: Its rows are computed one after the other, since memory is short.
+    is_sequential: bool = False
     #: The LoRAs that the denoiser wears for it.
     outfit: Outfit = ()
     warnings: list[str] = field(default_factory=list)
@@ -167,20 +170,24 @@ def start_lane(
         )
     if problems := understood(image).problems:
         raise RenderError(" ".join(str(problem) for problem in problems))
-    seen = pipeline.latent_channels + (0 if beginning.beside is None else beginning.beside.shape[1])
+    shape = pipeline.latent_shape(image.width, image.height)
+    beside = beginning.beside
+    if beside is None and sees_masks(pipeline):
+        beside = all_masked(torch.zeros(shape, device=pipeline.device))
+    seen = pipeline.latent_channels + (0 if beside is None else beside.shape[1])
     if pipeline.denoiser.in_channels != seen:
         raise RenderError(
-            f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels: it fills masked parts '
-            "of pictures and cannot make a picture from text alone. Choose another model."
+            f'model "{pipeline.model.name}" takes {pipeline.denoiser.in_channels} channels, and here are {seen}: it '
+            "was trained for another kind of picture than this job asks for. Choose another model."
         )
-    scheduler = pipeline.schedulers.new(image.scheduler, image.steps)
+    scheduler = pipeline.schedulers.new(image.scheduler, image.steps, shape)
     timesteps = part_of_run(scheduler, image.denoising_start, image.denoising_end, beginning.strength)
     if beginning.strength and not len(timesteps):
         raise RenderError(
             f"none of the {image.steps} steps lies between denoising_start {image.denoising_start:g} and denoising_end "
             f"{image.denoising_end:g}. Ask for more steps, or for a larger part of the run."
         )
-    noise, generator = beginning.drawn or first_noise(image, pipeline.latent_shape(image.width, image.height))
+    noise, generator = beginning.drawn or first_noise(image, shape)
     draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
     noise = noise.to(pipeline.device)
     texts = [encoded[text] for text in texts_of(image)]
@@ -197,11 +204,17 @@ def start_lane(
         step_arguments=step_arguments(scheduler, generator),
         conditioning=pipeline.tell(image, prompts.level(texts, image.clip_skip)),
         hooks=(*hooks_of(image, generator), *(make(scheduler, noise, timesteps) for make in beginning.hooks)),
-        beside=beginning.beside,
+        beside=beside,
         picture_scale=beginning.picture_scale,
         alone=alone,
         outfit=outfit,
-        warnings=[*fits_not, *understood(image).warnings, *cuts, *pipeline.schedulers.warnings(scheduler)],
+        warnings=[
+            *fits_not,
+            *understood(image).warnings,
+            *cuts,
+            *unheeded(pipeline, image),
+            *pipeline.schedulers.warnings(scheduler),
+        ],
         tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
     )
 

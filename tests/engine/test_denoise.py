@@ -158,3 +158,12 @@ def test_a_lane_is_itself_whatever_another_holds(pipeline: Pipeline) -> None:
     one, other = start_lanes(pipeline, [image(), image()])
     assert isinstance(one, Lane)
     assert one != other
+
+
+def test_rows_that_are_computed_one_after_the_other_give_the_same_bits(pipeline: Pipeline) -> None:
+    together, apart = start_lanes(pipeline, [image(1)])[0], start_lanes(pipeline, [image(1)])[0]
+    apart.is_sequential = True
+    while not apart.is_done:
+        denoise_step([together])
+        denoise_step([apart])
+    assert torch.equal(together.latents, apart.latents)
