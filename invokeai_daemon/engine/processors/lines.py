@@ -56,7 +56,7 @@ def line_segments(pixels: Pixels, length: int, thickness: int) -> Pixels:
 
 def _grey(pixels: Pixels) -> Values:
     """Brightness, 0 … 1."""
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.float32) / 255
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) / np.float32(255), dtype=np.float32)
 
 
 def _blurred(values: Values, sigma: float) -> Values:
