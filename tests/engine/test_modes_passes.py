@@ -1,0 +1,204 @@
+"""Pictures of more than one pass: the hires fix, SDXL with its refiner, and both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLImg2ImgPipeline
+from torch.nn import functional
+
+from invokeai_daemon.engine.modes.hires import first_size, hires, trained_side
+from invokeai_daemon.engine.modes.refiner import NOTHING_LEFT
+from invokeai_daemon.engine.passes import Desk, Passed
+from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.schedulers import class_of
+from invokeai_daemon.job.plan import Image, ModelRef
+from invokeai_daemon.job.schedulers import BY_NAME
+from invokeai_daemon.job.schema.pictures import Hires, Init, Refiner
+from tests.engine.build import build_refiner, build_sdxl, image
+from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
+from tests.engine.drive import begin, desk_of, drawn_picture, first_lane, make
+
+CPU = torch.device("cpu")
+INIT = "init.png"
+
+
+class Pair:
+    """SDXL and its refiner, as they are loaded here and as diffusers loads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.base, self.refiner = build_sdxl(folder / "base"), build_refiner(folder / "refiner")
+        refiner = ModelRef(**{**vars(self.refiner), "asked": "finer"})
+        self.others = {refiner: load_pipeline(refiner, CPU, "float32", cores=2)}
+        pipeline = load_pipeline(self.base, CPU, "float32", cores=2)
+        (folder / "job").mkdir()
+        self.desk: Desk = desk_of(pipeline, folder / "job", {INIT: drawn_picture()}, [refiner])
+        self.plain, self.plain_refiner = load_plainly(self.base), load_plainly(self.refiner)
+
+    def make(self, wanted: Image) -> tuple[Any, list[Any]]:
+        return make(self.desk, wanted, self.others)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return Pair(tmp_path_factory.mktemp("models"))
+
+
+# -- the refiner ---------------------------------------------------------------------------------------------------
+
+
+def handed_over_plainly(pair: Pair, wanted: Image) -> Pixels:
+    """Base and refiner as diffusers' documentation has them work together."""
+    assert wanted.refiner is not None
+    start = wanted.refiner.start
+    latents = torch.from_numpy(render_plainly(pair.plain, wanted, denoising_end=start, output_type="latent"))[None]
+    scores = {
+        "aesthetic_score": wanted.refiner.positive_aesthetic_score,
+        "negative_aesthetic_score": wanted.refiner.negative_aesthetic_score,
+    }
+    sizes = {"width": None, "height": None, "original_size": (64, 64), "target_size": (64, 64)}
+    return render_plainly(pair.plain_refiner, wanted, image=latents, denoising_start=start, **scores, **sizes)
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "dpmpp_2m_k", "ddim"])
+def test_the_refiner_goes_on_where_the_base_ends_as_in_diffusers(pair: Pair, scheduler: str) -> None:
+    refiner = Refiner(model="finer", start=0.6, positive_aesthetic_score=7.5, negative_aesthetic_score=1.0)
+    wanted = image(steps=6, scheduler=scheduler, negative_prompt="blurred", refiner=refiner)
+    picture, lanes = pair.make(wanted)
+    assert [lane.pipeline.model.base for lane in lanes] == ["sdxl", "sdxl-refiner"]
+    assert sum(len(lane.timesteps) for lane in lanes) == 6
+    assert difference(picture.pixels, handed_over_plainly(pair, wanted)) <= 2
+    assert difference(picture.pixels, render_plainly(pair.plain, wanted)) > 10
+
+
+def test_the_refiner_is_told_the_scores(pair: Pair) -> None:
+    def told(**scores: float) -> Any:
+        wanted = image(refiner=Refiner(model="finer", start=0.5, **scores))
+        return pair.make(wanted)[1][1].conditioning.added["time_ids"][:, -1].tolist()
+
+    assert told() == [2.5, 6.0]
+    assert told(positive_aesthetic_score=9.0, negative_aesthetic_score=1.5) == [1.5, 9.0]
+
+
+def test_a_refiner_with_nothing_to_do_is_told_of(pair: Pair) -> None:
+    picture, lanes = pair.make(image(refiner=Refiner(model="finer", start=1.0)))
+    assert len(lanes) == 1
+    assert picture.warnings == [NOTHING_LEFT]
+    assert np.array_equal(picture.pixels, render(pair.desk.pipeline, [image()])[0])
+
+
+def test_a_base_with_nothing_to_do_leaves_all_to_the_refiner(pair: Pair) -> None:
+    for wanted in (
+        image(refiner=Refiner(model="finer", start=0.0)),
+        image(steps=10, init=Init(image=INIT, strength=0.1), refiner=Refiner(model="finer", start=0.8)),
+    ):
+        [lane] = pair.make(wanted)[1]
+        assert lane.pipeline.model.base == "sdxl-refiner"
+        assert len(lane.timesteps) == (4 if wanted.init is None else 1)
+
+
+def test_changed_pictures_are_refined_too(pair: Pair) -> None:
+    wanted = image(steps=10, init=Init(image=INIT, strength=0.6), refiner=Refiner(model="finer", start=0.7))
+    _, lanes = pair.make(wanted)
+    assert [len(lane.timesteps) for lane in lanes] == [3, 3]
+    assert torch.equal(torch.cat([lane.timesteps for lane in lanes]), lanes[0].scheduler.timesteps[4:])
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sdxl-refiner"])
+def test_an_sdxl_model_changes_pictures_as_diffusers_does(pair: Pair, name: str) -> None:
+    plain = pair.plain_refiner
+    desk = pair.desk
+    if name == "sdxl":
+        parts = {key: part for key, part in pair.plain.components.items() if part is not None}
+        plain = StableDiffusionXLImg2ImgPipeline(**parts)
+        plain.set_progress_bar_config(disable=True)
+        plain.own_scheduler = pair.plain.own_scheduler
+    else:
+        [pipeline] = pair.others.values()
+        desk = desk_of(pipeline, desk.folder, {INIT: drawn_picture()})
+    wanted = image(steps=5, negative_prompt="blurred", init=Init(image=INIT, strength=0.7))
+    words = {"image": drawn_picture(), "strength": 0.7, "width": None, "height": None}
+    assert difference(make(desk, wanted)[0].pixels, render_plainly(plain, wanted, **words)) <= 2
+
+
+# -- hires ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [
+        ((1024, 1024), (512, 512)),
+        ((1024, 768), (584, 440)),
+        ((1024, 512), (720, 360)),
+        ((256, 256), (512, 512)),
+        ((768, 1024), (440, 584)),
+        ((2048, 256), (2048, 256)),
+    ],
+)
+def test_the_first_pass_has_the_models_own_area_and_the_pictures_shape(
+    asked: tuple[int, int], first: tuple[int, int]
+) -> None:
+    assert first_size(*asked, side=512) == first
+
+
+def test_a_model_says_the_side_it_was_trained_on(pair: Pair, pipeline: Pipeline) -> None:
+    assert trained_side(pipeline) == 8 * pipeline.denoiser.model.config.sample_size == 64
+    assert trained_side(pair.desk.pipeline) == 64
+
+
+LARGE: dict[str, Any] = {"width": 128, "height": 96, "steps": 5, "hires": Hires(strength=0.6)}
+
+
+@pytest.fixture
+def desk(pipeline: Pipeline, tmp_path: Path) -> Desk:
+    return desk_of(pipeline, tmp_path, {})
+
+
+def test_a_large_picture_is_made_small_then_enlarged_under_fresh_noise(desk: Desk) -> None:
+    wanted = image(scheduler="ddim", **LARGE)
+    _, [small, large] = make(desk, wanted)
+    assert small.latents.shape[-2:] == (6, 9)
+    assert large.latents.shape[-2:] == (12, 16)
+    assert (small.index, large.index) == (5, 3)
+    # By the rule: the first pass is a picture of its own, the second begins with it under the seed's next noise.
+    alone = first_lane(desk, image(scheduler="ddim", width=72, height=48, steps=5))
+    generator = torch.Generator("cpu").manual_seed(wanted.seed)
+    assert torch.equal(alone.latents, torch.randn(1, 4, 6, 9, generator=generator))
+    noise = torch.randn(1, 4, 12, 16, generator=generator)
+    enlarged = functional.interpolate(small.latents, (12, 16), mode="bilinear", align_corners=False)
+    scheduler = class_of(BY_NAME["ddim"]).from_config(desk.pipeline.schedulers.config)
+    scheduler.set_timesteps(5)
+    expected = scheduler.add_noise(enlarged, noise, scheduler.timesteps[2:3])
+    assert torch.allclose(_begun(desk, wanted, small.latents), expected, atol=1e-5)
+
+
+def _begun(desk: Desk, wanted: Image, small: torch.Tensor) -> torch.Tensor:
+    """The latents that the second pass begins with."""
+    mode = hires(desk, wanted)
+    next(mode)
+    return begin(desk.pipeline, mode.send(Passed(small))).latents
+
+
+def test_both_passes_keep_the_threshold_and_only_the_first_perlin_noise_and_symmetry(desk: Desk) -> None:
+    knobs: dict[str, Any] = {"threshold": 3.0, "perlin": 0.2, "h_symmetry_time_pct": 0.5, "v_symmetry_time_pct": 0.5}
+    _, [small, large] = make(desk, image(**LARGE, **knobs))
+    assert (len(small.hooks), len(large.hooks)) == (3, 1)
+    assert (small.image.perlin, large.image.perlin) == (0.2, 0.0)
+
+
+def test_a_whole_variation_is_the_other_seeds_large_picture(desk: Desk) -> None:
+    varied = make(desk, image(seed=1, variations=((2, 1.0),), **LARGE))[1]
+    other = make(desk, image(seed=2, **LARGE))[1]
+    assert torch.allclose(varied[0].latents, other[0].latents)
+
+
+def test_a_large_sdxl_picture_is_told_the_size_of_each_pass_and_may_be_refined(pair: Pair) -> None:
+    wanted = image(**LARGE, refiner=Refiner(model="finer", start=0.7))
+    _, lanes = pair.make(wanted)
+    assert [lane.pipeline.model.base for lane in lanes] == ["sdxl", "sdxl", "sdxl-refiner"]
+    sizes = [lane.conditioning.added["time_ids"][-1, :2].tolist() for lane in lanes]
+    assert sizes == [[48, 72], [96, 128], [96, 128]]
