@@ -5,8 +5,6 @@ Arithmetic of pixels without any model. Called by the modes that paint into pict
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -90,19 +88,10 @@ def seam_of(keep: Grey, size: int, blur: int) -> Grey:
 
     partly = ((keep > 0) & (keep < KEPT)).astype(np.uint8) * 255
     border = np.maximum(partly, np.asarray(cv2.Canny(keep, *EDGES), np.uint8))
-    return _blurred(grown(KEPT - border, size // 2), blur)
+    return blurred(grown(KEPT - border, size // 2), blur)
 
 
-def paste_mask(keep: Grey, real: npt.NDArray[np.bool_], blur: int) -> Grey:
-    """How much of the original is seen in each pixel: all of it where the mask keeps it, and what is kept fades out
-    over `blur` pixels into the part that was painted, where the colours of the original are real.
-    """
-    reach = math.ceil(blur / 2)
-    faded = np.where(keep == KEPT, keep, _blurred(grown(keep, -reach), reach))
-    return np.where(real, faded, 0).astype(np.uint8)
-
-
-def _blurred(mask: Grey, radius: int) -> Grey:
-    """The mean of a square around each pixel."""
+def blurred(mask: Grey, radius: int) -> Grey:
+    """The mean of the pixels that are no farther away, across and along."""
     mean = ndimage.uniform_filter(mask.astype(np.float32), size=2 * radius + 1, mode="nearest")
     return np.asarray(np.rint(mean).clip(0, 255), np.uint8)

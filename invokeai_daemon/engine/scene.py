@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
@@ -43,8 +42,6 @@ class Scene:
     colors: Pixels
     #: 0 is painted, 255 is kept.
     keep: Grey
-    #: False where the colours were filled in.
-    is_real: npt.NDArray[np.bool_]
     warnings: tuple[str, ...] = ()
 
     def at_size(self, width: int, height: int) -> Scene:
@@ -52,9 +49,8 @@ class Scene:
         if self.keep.shape == (height, width):
             return self
         pictures = (PIL.Image.fromarray(each) for each in (self.colors, self.keep))
-        real = PIL.Image.fromarray(self.is_real).resize((width, height), PIL.Image.Resampling.NEAREST)
         colors, keep = (np.asarray(resized(each, width, height)) for each in pictures)
-        return Scene(colors, keep, np.asarray(real), self.warnings)
+        return Scene(colors, keep, self.warnings)
 
 
 def scene_of(desk: Desk, image: Image) -> Scene:
@@ -85,15 +81,15 @@ def composed(picture: PIL.Image.Image, mask: PIL.Image.Image, image: Image, is_a
     """A scene of a picture and a mask of its size. `is_alpha` says that the mask is the picture's own transparency."""
     colors, keep = np.asarray(picture.convert("RGB")), np.asarray(mask)
     if picture.mode != "RGBA":
-        return _told(Scene(colors, keep, np.ones(keep.shape, bool)))
+        return _told(Scene(colors, keep))
     alpha = np.asarray(picture.getchannel("A"))
     is_erased = are_erased(colors, alpha)
     if image.infill is None and image.outpaint is None and not is_erased:
         # Whoever makes a part transparent and keeps its colours says with both what to paint, and from what.
-        return _told(Scene(colors, keep if is_alpha else multiplied(keep, alpha), np.ones(keep.shape, bool)))
+        return _told(Scene(colors, keep if is_alpha else multiplied(keep, alpha)))
     colors = infilled(colors, alpha, image.infill or Infill())
     warnings = (ERASED,) if is_erased and image.infill is None and image.outpaint is None else ()
-    return _told(Scene(colors, multiplied(keep, alpha), alpha > 0, warnings))
+    return _told(Scene(colors, multiplied(keep, alpha), warnings))
 
 
 def _told(scene: Scene) -> Scene:

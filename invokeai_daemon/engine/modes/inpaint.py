@@ -17,7 +17,7 @@ from torch import Tensor
 from invokeai_daemon.engine.beginning import Beginning, MakeHook, sees_masks
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.hooks import Hook
-from invokeai_daemon.engine.masks import Pixels, painted_latents, paste_mask, resized
+from invokeai_daemon.engine.masks import Pixels, painted_latents, resized
 from invokeai_daemon.engine.modes.refiner import After, finished
 from invokeai_daemon.engine.modes.seam import seam_to_paint
 from invokeai_daemon.engine.noise import first_noise, seeded
@@ -57,10 +57,8 @@ def put_back(scene: Scene, made: Pixels, mask: Mask) -> Pixels:
     height, width = scene.keep.shape
     made = np.asarray(resized(PIL.Image.fromarray(made), width, height))
     if mask.color_correct:
-        made = color_corrected(made, scene.colors, (scene.keep > 0) & scene.is_real)
-    if not mask.paste_back:
-        return made
-    return pasted(scene.colors, made, paste_mask(scene.keep, scene.is_real, mask.blur))
+        made = color_corrected(made, scene.colors, scene.keep)
+    return pasted(scene.colors, made, scene.keep, mask.blur) if mask.paste_back else made
 
 
 # What a lane begins with

@@ -34,7 +34,7 @@ def seam_to_paint(image: Image, scene: Scene, first: Picture, seam: Seam) -> tup
     keep = seam_of(scene.keep, seam.size, seam.blur)
     if mask.paste_back:
         keep = np.where(scene.keep == KEPT, scene.keep, keep)
-    border = Scene(first.pixels, keep, np.ones(keep.shape, bool), tuple(first.warnings))
+    border = Scene(first.pixels, keep, tuple(first.warnings))
     init = init_of(image).model_copy(update={"strength": seam.strength})
     # Another seed, since the noise of the first pass would bring out again what that pass has made.
     again = replace(
@@ -45,7 +45,7 @@ def seam_to_paint(image: Image, scene: Scene, first: Picture, seam: Seam) -> tup
         denoising_start=0.0,
         denoising_end=1.0,
         init=init,
-        mask=mask.model_copy(update={"blur": 0, "width": None, "height": None}),
+        mask=mask.model_copy(update={"width": None, "height": None}),
         refiner=None,
     )
     return again, border
