@@ -66,6 +66,10 @@ class JobError(ProblemsError):
     """A job cannot be run as it is written; permanent until the user changes it."""
 
 
+class NoRecord(JobError):
+    """A picture is sound and does not say how it was made."""
+
+
 class ModelError(DaemonError):
     """A model file or folder cannot be used."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from invokeai_daemon.daemon.outcomes import explained
 from invokeai_daemon.daemon.settle import Signature
-from invokeai_daemon.errors import DaemonError, JobError, Problem
+from invokeai_daemon.errors import DaemonError, JobError, NoRecord, Problem
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.schema import Job
 
@@ -32,6 +32,8 @@ class Reading:
     jobs: tuple[tuple[bytes, Job], ...] = ()
     #: What is wrong, for the user.
     error: str = ""
+    #: It is a sound picture that says nothing of its making.
+    is_mere: bool = False
 
 
 def read_drop(path: Path, shown: str, job_bytes: int) -> Reading:
@@ -43,6 +45,8 @@ def read_drop(path: Path, shown: str, job_bytes: int) -> Reading:
         return Reading(
             signature, tuple((text, parse_job(text, shown)) for text in _texts(path, kind, raw, shown, limit))
         )
+    except NoRecord as error:
+        return Reading(signature, error=explained(shown, error), is_mere=True)
     except JobError as error:
         return Reading(signature, error=explained(shown, error))
     except DaemonError as error:

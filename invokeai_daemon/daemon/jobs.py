@@ -106,7 +106,7 @@ class Jobs:
         self.queue.step(now)
 
     def next_time(self, now: float) -> float:
-        return min(self.arrivals.settler.next_time(), self.queue.next_time(now))
+        return min(self.arrivals.next_time(), self.queue.next_time(now))
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
@@ -151,8 +151,9 @@ class Jobs:
         """The plan of a queued job: that of an earlier try where the job asks for the same, else under a new name."""
         begun = self._planner.begun(ticket.id)
         if begun is None:
-            return self._planner.plan(job, ticket.id)
-        return self._planner.continues(begun, job) or self._planner.plan(job, self._spool.free_id(ticket.id))
+            return self._planner.plan(job, ticket.id, keep=True)
+        going_on = self._planner.continues(begun, job)
+        return going_on or self._planner.plan_anew(job, self._spool.free_id(ticket.id), ticket.id)
 
     def _resume(self, ticket: Ticket) -> None:
         """A job that was running when the daemon stopped."""
@@ -161,7 +162,7 @@ class Jobs:
             return
         try:
             begun = self._planner.begun(ticket.id)
-            plan = self._planner.resume(begun) if begun is not None else self._planner.plan(job, ticket.id)
+            plan = self._planner.resume(begun) if begun is not None else self._planner.plan(job, ticket.id, keep=True)
         except ModelMissing as error:
             self.queue.wait(ticket, str(error))
         except JobError as error:
@@ -230,7 +231,7 @@ class Jobs:
     @property
     def is_settled(self) -> bool:
         """Nothing arrives or ends."""
-        return not (len(self.arrivals.settler) or len(self.queue.edits) or self._ended)
+        return self.arrivals.is_settled and not (len(self.queue.edits) or self._ended)
 
     def count(self) -> dict[str, int]:
         """How many jobs are in each state."""

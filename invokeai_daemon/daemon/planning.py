@@ -1,26 +1,33 @@
-"""Planning: which model a job gets, and its plan; the plan of a job that was begun before. Called by `jobs`.
+"""Planning: which models and pictures a job gets, and its plan; the plan of a job that was begun before.
 
-Raises JobError where the user must act, ModelMissing where the job can wait.
+Called by `jobs`, by the arrivals, which have the pictures of a job kept, and by `check`. Raises JobError with all that
+the user must mend, ModelMissing where the job can wait.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from invokeai_daemon.errors import JobError, Problem, UnfitModel
-from invokeai_daemon.job.plan import ModelRef, Plan
+from invokeai_daemon.daemon.findings import Findings, line_of
+from invokeai_daemon.daemon.pictures import Pictures, Place
+from invokeai_daemon.errors import JobError, ModelMissing, Problem, UnfitModel
+from invokeai_daemon.job.mentions import models_of, settled
+from invokeai_daemon.job.plan import Input, ModelRef, Plan
 from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
-from invokeai_daemon.job.prompt.understand import understand
+from invokeai_daemon.job.prompt.understand import Understood, understand, with_prompts_loras
 from invokeai_daemon.job.schema import MAX_SEED, Job
+from invokeai_daemon.models.references import is_the_same, reference_to
 from invokeai_daemon.models.registry import Entry, Registry
+from invokeai_daemon.output.inputs import Inputs, hash_of
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
-from invokeai_daemon.strict_toml import show
 
 
 def draw_seed() -> int:
@@ -35,6 +42,7 @@ class Planner:
         self._settings = settings
         self._defaults = defaults
         self._registry = registry
+        self.pictures = Pictures(root, settings.limits)
 
     def priority(self, job: Job) -> int:
         return job.priority if job.priority is not None else int(self._defaults.get("priority", 0))
@@ -43,6 +51,116 @@ class Planner:
         if job.seeds is not None:
             return len(job.seeds)
         return job.iterations if job.iterations is not None else int(self._defaults.get("iterations", 1))
+
+    # -- the plan of a job -----------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        job: Job,
+        job_id: str,
+        seed: Callable[[], int] = draw_seed,
+        places: Sequence[Place] = (),
+        keep: bool = False,
+    ) -> Plan:
+        """The plan of a job. Its pictures lie at one of `places`, among its own copies or in the root.
+
+        `keep` copies the pictures into the folder of the results, which the plan names in any case.
+        """
+        seen = self._understood(job)
+        listed, job = len(job.loras), job.model_copy(update={"loras": list(with_prompts_loras(job.loras, seen))})
+        found = Findings(job, listed, [replace(each, line=line_of(job, each.key)) for each in seen.problems])
+        found.find_pictures(self.pictures, [*places, *self.own_places(job, job_id)])
+        entry = self._main_model(job, found)
+        found.find_models(self._registry, entry.base)
+        if job.init is None and entry.why_not_from_text:
+            able = " or ".join(self._able(from_text=True))
+            hint = f"Add [init] with an image{f', or use {able}' if able else ''}."
+            found.blame(f"{entry.name} {entry.why_not_from_text}.", "model", hint)
+        plan = self._resolved(found, job_id, entry, seed)
+        if found.problems:
+            raise JobError(job.source.where, in_order(found.problems))
+        if found.missing:
+            raise ModelMissing(" ".join(found.missing))
+        assert plan is not None
+        if keep:
+            self._keep(found, job_id)
+        return plan
+
+    def plan_anew(self, job: Job, job_id: str, before: str) -> Plan:
+        """The plan of a job that gets results under another name than it was accepted with."""
+        return self.plan(job, job_id, places=self.own_places(job, before), keep=True)
+
+    def keep_pictures(self, job: Job, job_id: str, beside: Path) -> list[Path]:
+        """Copy what a job that arrived names, as far as it is there; what lies beside it of that. Raises OSError."""
+        found = Findings(job)
+        found.find_pictures(self.pictures, [beside, *self.own_places(job, job_id)])
+        self._keep(found, job_id)
+        return [beside / asked for asked in found.pictures if os.path.lexists(beside / asked)]
+
+    def _keep(self, found: Findings, job_id: str) -> None:
+        if found.pictures:
+            copies = self._inputs(found, job_id)
+            paths = {each.asked: (each, found.pictures[each.asked].path) for each in copies}
+            Inputs(self.results(job_id).folder).keep(paths)
+
+    def _resolved(self, found: Findings, job_id: str, entry: Entry, seed: Callable[[], int]) -> Plan | None:
+        """The plan with the names of all that was found; None where something in it is wrong, which is noted."""
+        inputs = {each.asked: each for each in self._inputs(found, job_id)}
+        job = settled(
+            found.job,
+            lambda each: found.models[each.key].name if each.key in found.models else each.asked,
+            lambda each: inputs[each.asked].file if each.asked in inputs else each.asked,
+        )
+        job = job.model_copy(update={"loras": list(_weighted(job, found))})
+        init = found.size_of(found.job.init.image) if found.job.init else None
+        try:
+            plan = resolve(
+                job,
+                job_id,
+                reference_to(entry),
+                model_defaults=entry.default_settings,
+                settings_defaults=self._defaults,
+                base=entry.base,
+                draw_seed=seed,
+                file_name=self._settings.output.file_name,
+                limits=self._settings.limits,
+                init_size=init,
+            )
+        except JobError as error:
+            if error.where != job.source.where:
+                raise
+            found.problems += error.problems
+            return None
+        return replace(plan, references=tuple(_references(found)), inputs=tuple(inputs.values()))
+
+    def _inputs(self, found: Findings, job_id: str) -> list[Input]:
+        """What the copies of the pictures that were found are called."""
+        inputs = Inputs(self.results(job_id).folder)
+        return [
+            inputs.planned(number, asked, each.seen.hash)
+            for number, (asked, each) in enumerate(found.pictures.items(), start=1)
+        ]
+
+    def own_places(self, job: Job, job_id: str) -> list[Place]:
+        """Where the pictures of a job lie that was accepted or begun before."""
+        ids = [job_id, *([job.resolved.job] if job.resolved is not None else [])]
+        places: list[Place] = []
+        for folder in (self.results(each).folder for each in ids):
+            places += [{asked: folder / each.file for asked, each in Inputs(folder).known().items()}, folder]
+        return places
+
+    # -- the main model --------------------------------------------------------------------------------------------
+
+    def _main_model(self, job: Job, found: Findings) -> Entry:
+        """The model of a job. What is wrong beside it is told with it, and before a model is waited for."""
+        try:
+            return self.model(job)
+        except ModelMissing:
+            if found.problems:
+                raise JobError(job.source.where, in_order(found.problems)) from None
+            raise
+        except JobError as error:
+            raise JobError(job.source.where, in_order([*found.problems, *error.problems])) from None
 
     def model(self, job: Job) -> Entry:
         """The model that a job names, or the default one. Raises ModelMissing, or JobError when none like it can do."""
@@ -55,44 +173,23 @@ class Planner:
         try:
             return self._registry.usable(name)
         except UnfitModel as error:
-            able = [entry.name for entry in self._registry.models() if entry.status == "ok" and entry.is_renderable]
-            hint = f"Use {' or '.join(able[:5])}." if able else "Drop one into autoimport/main/ and name that."
+            able = self._able(from_text=False)
+            hint = f"Use {' or '.join(able)}." if able else "Drop one into autoimport/main/ and name that."
             raise JobError(where, [Problem(str(error), "model", line, hint)]) from None
 
-    def plan(self, job: Job, job_id: str, seed: Callable[[], int] = draw_seed) -> Plan:
-        """The plan of a job."""
-        # First, since no model that arrives later mends a prompt.
-        self._check_prompts(job)
-        entry = self.model(job)
-        return resolve(
-            job,
-            job_id,
-            _reference(entry),
-            model_defaults=entry.default_settings,
-            settings_defaults=self._defaults,
-            base=entry.base,
-            draw_seed=seed,
-            file_name=self._settings.output.file_name,
-            limits=self._settings.limits,
-        )
+    def _able(self, from_text: bool) -> list[str]:
+        """The first models that a job can render with."""
+        sound = [entry for entry in self._registry.models() if entry.status == "ok"]
+        fit = [one for one in sound if (one.is_renderable_from_text if from_text else one.is_renderable)]
+        return [entry.name for entry in fit[:5]]
 
-    def _check_prompts(self, job: Job) -> None:
+    # -- prompts ---------------------------------------------------------------------------------------------------
+
+    def _understood(self, job: Job) -> Understood:
         asked = {**COMMON_DEFAULTS, **self._defaults, **job.model_dump(exclude_none=True)}
-        seen = understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"])
-        problems = [*seen.problems]
-        if asked["prompt_syntax"] != "plain":
-            problems += self._registered(seen.positive.triggers, "prompt")
-            problems += self._registered(seen.negative.triggers, "negative_prompt")
-        if problems:
-            lines = job.source.lines
-            raise JobError(job.source.where, [replace(each, line=lines.get(each.key)) for each in problems])
+        return understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"])
 
-    def _registered(self, triggers: Iterable[str], key: str) -> Iterator[Problem]:
-        """What `<name>` in a prompt asks for, where it is there; other names are words, and a warning of the engine."""
-        for name in triggers:
-            entry = self._registry.get(name)
-            if entry is not None and entry.type == "embedding":
-                yield Problem(f"The embedding {show(name)} is not supported yet.", key, hint="Remove it.")
+    # -- jobs that were begun --------------------------------------------------------------------------------------
 
     def results(self, job_id: str) -> Results:
         return Results(self._root.outputs / job_id)
@@ -105,31 +202,76 @@ class Planner:
         return None
 
     def resume(self, begun: Plan) -> Plan:
-        """The plan of a job that a stop interrupted, with its model as it is now, whatever defaults are now."""
-        entry = self._usable(begun.model.name, begun.job_id)
-        if begun.model.hash and entry.hash and entry.hash != begun.model.hash:
-            hint = "Drop the job again to make all images with the new model."
-            message = f"The model {entry.name} is another one since the job was begun."
-            raise JobError(begun.job_id, [Problem(message, "model", hint=hint)])
-        return replace(begun, model=_reference(entry))
+        """The plan of a job that a stop interrupted, with its models as they are now, whatever defaults are now."""
+        model = reference_to(self._usable(begun.model.name, begun.job_id), begun.model.asked)
+        references = tuple(self._as_it_is(each) for each in begun.references)
+        problems = [
+            Problem(f"The model {now.name} is another one since the job was begun.", "model", hint=_AGAIN)
+            for before, now in zip((begun.model, *begun.references), (model, *references), strict=True)
+            if not is_the_same(before, now)
+        ]
+        problems += [Problem(text, hint=_AGAIN) for each in begun.inputs if (text := self._damage(begun, each))]
+        if problems:
+            raise JobError(begun.job_id, problems)
+        return replace(begun, model=model, references=references)
 
-    def continues(self, begun: Plan, job: Job) -> Plan | None:
-        """The begun plan with its model as it is now, if the job still asks for the same; else None."""
+    def continues(self, begun: Plan, job: Job, places: Sequence[Place] = ()) -> Plan | None:
+        """The begun plan with its models as they are now, if the job still asks for the same; else None."""
         first_seed = begun.images[0].seed
-        now = self.plan(job, begun.job_id, seed=lambda: first_seed)
+        now = self.plan(job, begun.job_id, seed=lambda: first_seed, places=places)
         is_same = now.images == begun.images and now.model.name == begun.model.name
-        if not is_same or (begun.model.hash and now.model.hash and now.model.hash != begun.model.hash):
+        before, after = [begun.model, *begun.references], [now.model, *now.references]
+        if not is_same or len(before) != len(after) or not all(map(is_the_same, before, after)):
             return None
-        return replace(begun, model=now.model, priority=now.priority)
+        if any(self._damage(begun, each) for each in begun.inputs):
+            return None
+        return replace(begun, model=now.model, references=now.references, priority=now.priority)
+
+    def _as_it_is(self, before: ModelRef) -> ModelRef:
+        """A model of a begun plan as it is now. Raises ModelMissing."""
+        entry = self._registry.get(before.name)
+        if entry is None or entry.type != before.type or entry.status != "ok":
+            why = f": {entry.why or entry.status}" if entry is not None else ""
+            raise ModelMissing(f"The {before.type} {before.name}, with which the job was begun, is not there{why}.")
+        return reference_to(entry, before.asked)
+
+    def _damage(self, begun: Plan, copy: Input) -> str:
+        """What is the matter with a copied picture; empty when it is as it was."""
+        path = self.results(begun.job_id).folder / copy.file
+        try:
+            is_same = hash_of(path) == copy.hash
+        except OSError:
+            return f"The copy of {copy.asked}, {copy.file}, is gone since the job was begun."
+        return "" if is_same else f"The copy of {copy.asked}, {copy.file}, is another picture since the job was begun."
 
 
-def _reference(entry: Entry) -> ModelRef:
-    return ModelRef(
-        name=entry.name,
-        path=entry.path,
-        base=entry.base,
-        type=entry.type,
-        hash=entry.hash,
-        variant=entry.variant,
-        prediction_type=entry.prediction_type,
-    )
+_AGAIN = "Drop the job again to make all images anew."
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems in the order of their lines, each once."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0)
+
+
+def _weighted(job: Job, found: Findings) -> Iterator[Any]:
+    """The LoRAs of a job, each with a weight: its own where the job gives none. Of the prompt's, those not listed."""
+    listed = {lora.name for lora in job.loras[: found.listed]}
+    for number, lora in enumerate(job.loras):
+        if number >= found.listed and lora.name in listed:
+            continue
+        entry = found.models.get(f"loras[{number}].name")
+        usual = entry.default_settings.get("weight", 1.0) if entry is not None else 1.0
+        yield lora if lora.weight is not None else lora.model_copy(update={"weight": float(usual)})
+
+
+def _references(found: Findings) -> Iterator[ModelRef]:
+    """The models that the job names, each once."""
+    given: dict[tuple[str, str], ModelRef] = {}
+    for key, entry in found.models.items():
+        given.setdefault((entry.type, entry.name), reference_to(entry, _asked(found.job, key)))
+    yield from given.values()
+    yield from found.others
+
+
+def _asked(job: Job, key: str) -> str:
+    return next((each.asked for each in models_of(job) if each.key == key), "")

@@ -6,12 +6,14 @@ Files are the truth: a person may edit, add, rename and delete them, and the mem
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from invokeai_daemon.daemon.drops import read_job
 from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.outcomes import Outcomes, explained
+from invokeai_daemon.daemon.pictures import Place
 from invokeai_daemon.daemon.planning import Planner
 from invokeai_daemon.daemon.room import DiskRoom
 from invokeai_daemon.daemon.settle import Proof, Settler, Signature, is_ignored
@@ -57,11 +59,14 @@ class Queue:
 
     # -- entering and leaving --------------------------------------------------------------------------------------
 
-    def enter(self, ticket: Ticket, job: Job, signature: Signature | None = None) -> None:
-        """A valid job is in queued/: keep it there if it can run, or let it wait or fail."""
+    def enter(self, ticket: Ticket, job: Job, signature: Signature | None = None, places: Sequence[Place] = ()) -> None:
+        """A valid job is in queued/: keep it there if it can run, or let it wait or fail.
+
+        `places` are those where its pictures were looked for.
+        """
         self._learn(ticket.id, job, signature or _signature(ticket.path))
         try:
-            self._planner.plan(job, ticket.id, seed=lambda: 0)
+            self._planner.plan(job, ticket.id, seed=lambda: 0, places=places)
         except ModelMissing as error:
             self.wait(ticket, str(error))
         except JobError as error:
@@ -175,7 +180,7 @@ class Queue:
         if job is None:
             return
         try:
-            self._planner.model(job)
+            self._planner.plan(job, ticket.id, seed=lambda: 0)
         except ModelMissing as error:
             self.for_room.discard(ticket.id)
             self.wait(ticket, str(error))

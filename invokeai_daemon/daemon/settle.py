@@ -195,6 +195,18 @@ class Settler:
             arrival.sealed, arrival.due, arrival.proof = True, now, None
         self._next = min(self._next, arrival.due)
 
+    def again(self, path: Path, now: float, sealed: bool) -> None:
+        """Something that the drop needs has changed: its proof is asked for again. `sealed`: that may be all of it."""
+        arrival = self._arrivals.get(path)
+        if arrival is not None:
+            arrival.since, arrival.proof, arrival.sealed = now, None, sealed
+            arrival.due = now if sealed else now + self.quiet
+            self._next = min(self._next, arrival.due)
+
+    def paths(self) -> list[Path]:
+        """All drops that are not ready."""
+        return list(self._arrivals)
+
     def forget(self, path: Path) -> None:
         self._arrivals.pop(path, None)
 

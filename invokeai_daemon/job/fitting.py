@@ -1,4 +1,4 @@
-"""Fitting: how large a picture becomes that is made from another one. Integers only, so that a size is never off by one.
+"""Fitting: how large a picture becomes that is made from another one. Integers only: no size is off by one.
 
 Called at planning, and by the modes that extend a picture. Sizes are (width, height) in pixels; all but those of
 pictures that somebody gave are multiples of 8, as latents are.
@@ -48,8 +48,8 @@ def own_size(size: Size) -> Size:
 
 def outpainted(size: Size, outpaint: Outpaint) -> Canvas:
     """The canvas of a picture that is extended. It is not scaled; what lacks to a multiple of 8 comes on top."""
-    left, right, width = _extended(size[0], outpaint.left, outpaint.right)
-    top, bottom, height = _extended(size[1], outpaint.top, outpaint.bottom)
+    left, width = _extended(size[0], outpaint.left, outpaint.right)
+    top, height = _extended(size[1], outpaint.top, outpaint.bottom)
     return Canvas(width, height, left, top)
 
 
@@ -71,15 +71,15 @@ def _floored(side: int) -> int:
     return side - side % STEP
 
 
-def _extended(side: int, before: int | str, after: int | str) -> tuple[int, int, int]:
-    """What comes before and after a side, and the whole."""
+def _extended(side: int, before: int | str, after: int | str) -> tuple[int, int]:
+    """What comes before a side, and the whole."""
     first, last = _pixels(side, before), _pixels(side, after)
     surplus = -(side + first + last) % STEP
     if first and not last:
         first += surplus
     else:
         last += surplus
-    return first, last, side + first + last
+    return first, side + first + last
 
 
 def _pixels(side: int, extent: int | str) -> int:

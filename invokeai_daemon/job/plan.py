@@ -130,7 +130,7 @@ class ModelRef:
     format: str = "diffusers"
     #: How the keys of a LoRA are written.
     dialect: str | None = None
-    #: What the job calls it: its name, a prefix of it, or its hash.
+    #: What the job called it: its name, a prefix of it, or its hash. Images call it by its name.
     asked: str = ""
 
 
@@ -138,9 +138,9 @@ class ModelRef:
 class Input:
     """A picture that a job names, as it was when the job started."""
 
-    #: The path as the job gives it.
+    #: The path as the job gave it.
     asked: str
-    #: The copy that is rendered with, relative to the folder of the results.
+    #: The copy that is rendered with, relative to the folder of the results; images name it so.
     file: str
     #: "sha256:…" of its bytes.
     hash: str
@@ -166,11 +166,11 @@ class Plan:
 
     def reference(self, type: str, name: str) -> ModelRef:
         """The model that an image names, of a type: lora, vae, controlnet, …"""
-        return next(each for each in self.references if each.type == type and each.asked == name)
+        return next(each for each in self.references if each.type == type and name in (each.name, each.asked))
 
     def input(self, asked: str) -> Input:
         """The picture that an image names."""
-        return next(each for each in self.inputs if each.asked == asked)
+        return next(each for each in self.inputs if asked in (each.file, each.asked))
 
     def as_json(self) -> dict[str, Any]:
         return _of(Plan).dump_python(self, mode="json")  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
+from invokeai_daemon.job.fitting import SMALLEST, Size, fitted, outpainted, own_size
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL, Image, Input, ModelRef, Plan
 from invokeai_daemon.job.schema import MAX_SEED, Job, Values, Variation
@@ -64,10 +65,12 @@ def resolve(
     draw_seed: Callable[[], int],
     file_name: str,
     limits: LimitSettings,
+    init_size: Size | None = None,
 ) -> Plan:
     """The plan of a job: each value from the job, else the model, else the settings, else the base.
 
     `draw_seed` gives 0 … 2³²−1 and is called for a seed that nothing names: the first, and the first variation's.
+    `init_size` is that of the init image, upright; without it the size of the result is what is asked.
     Raises JobError.
     """
     values = {
@@ -76,6 +79,8 @@ def resolve(
         **_model_defaults(model, model_defaults),
         **job.model_dump(include=set(Values.model_fields), exclude_none=True),
     }
+    if init_size is not None:
+        values.update(_size_from(job, init_size, (values["width"], values["height"])))
     _check_limits(job, values, limits)
     _check_run(job, values)
     seeds, variations = _seeds_and_variations(job, values, draw_seed)
@@ -188,6 +193,41 @@ def _model_defaults(model: ModelRef, defaults: Mapping[str, Any]) -> dict[str, A
         return {}
     document = Document(f"the default settings of model {model.name}", asked, {})
     return validate(Values, document, JobError).model_dump(exclude_none=True)
+
+
+def _size_from(job: Job, init_size: Size, box: Size) -> dict[str, int]:
+    """The size of a picture that is made from another one."""
+    assert job.init is not None
+    if job.outpaint is None and job.init.fit:
+        width, height = fitted(init_size, box)
+        if min(width, height) < SMALLEST:
+            message = f"{_shown(init_size)} fits into {_shown(box)} as {_shown((width, height))} only."
+            hint = f"Take a picture that is less long, or a larger width and height: no side may be below {SMALLEST}."
+            raise JobError(job.source.where, [Problem(message, "init.image", job.source.lines.get("init.image"), hint)])
+        return {"width": width, "height": height}
+    canvas = outpainted(init_size, job.outpaint) if job.outpaint is not None else None
+    width, height = (canvas.width, canvas.height) if canvas is not None else own_size(init_size)
+    _check_own_size(job, (width, height), "its extents" if canvas is not None else "fit = false")
+    return {"width": width, "height": height}
+
+
+def _check_own_size(job: Job, size: Size, why: str) -> None:
+    """A job may say the size that follows from its init image, as a job.toml does, and no other."""
+    problems = []
+    for key, side in zip(("width", "height"), size, strict=True):
+        asked, line = getattr(job, key), job.source.lines.get(key)
+        if asked not in (None, side):
+            message = f"the size follows from the init image and {why}: {_shown(size)}, not {asked}."
+            problems.append(Problem(message, key, line, "Remove it."))
+    if min(size) < SMALLEST:
+        message = f"the picture would have {_shown(size)} pixels; no side may be below {SMALLEST}."
+        problems.append(Problem(message, "init.image", job.source.lines.get("init.image"), "Take a larger one."))
+    if problems:
+        raise JobError(job.source.where, problems)
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]} × {size[1]}"
 
 
 def _check_limits(job: Job, values: Mapping[str, Any], limits: LimitSettings) -> None:

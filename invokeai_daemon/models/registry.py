@@ -121,14 +121,23 @@ class Registry:
     def default_main(self) -> Entry:
         """The main model of a job that names none: the one marked `default: true`, else the first of the file.
 
-        Raises ModelMissing when there is none that can be rendered.
+        Raises ModelMissing when there is none that makes pictures from text.
         """
         mains = [entry for entry in self.models() if (entry.type, entry.status) == ("main", "ok")]
-        usable = [entry for entry in mains if entry.is_renderable]
+        usable = [entry for entry in mains if entry.is_renderable_from_text]
         if not usable:
             what = f"No {_KINDS} model" if mains else "No model"
             raise ModelMissing(f"{what} is registered yet. Drop one into autoimport/main/; the job starts then.")
-        return next((entry for entry in usable if entry.default), usable[0])
+        ordinary = next((entry for entry in usable if (entry.variant or "normal") == "normal"), usable[0])
+        return next((entry for entry in usable if entry.default), ordinary)
+
+    def of_type(self, text: str, type: str) -> list[Entry]:
+        """The entries of a type that a person may mean: by name, by the stem of the file, by beginning or by hash.
+
+        Their status may be anything.
+        """
+        self._refresh()
+        return [self._checked(entry) for entry in self._contents.of_type(text, type)]
 
     def by_source(self, source: Path | str) -> Entry | None:
         """The entry that came from this file or folder, or has it as an alias."""

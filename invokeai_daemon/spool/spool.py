@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from invokeai_daemon import files
-from invokeai_daemon.root import STATES, Root
+from invokeai_daemon.root import INPUTS, STATES, Root
 from invokeai_daemon.spool import disk, tries
 from invokeai_daemon.spool.names import MAX_PRIORITY, MIN_PRIORITY, QueuedName, numbered, parse_queued, safe_id
 
@@ -94,12 +94,14 @@ class Spool:
 
     # -- the way of a job ------------------------------------------------------------------------------------------
 
-    def accept(self, source: Path, stem: str, priority: int) -> Ticket:
-        """Move a valid drop into queued/. Links are copied, so that nobody can change the job from outside.
+    def accept(self, source: Path, job_id: str, priority: int) -> Ticket:
+        """Move a valid drop into queued/, under a free id. Links are copied: nobody can change the job from outside.
 
         Raises FileNotFoundError when somebody took the drop away first.
         """
-        return self._into_queue(source, self.free_id(stem), priority)
+        ticket = self._into_queue(source, job_id, priority)
+        self._forget_error(job_id)
+        return ticket
 
     def add(self, job_id: str, content: bytes, priority: int) -> Ticket | None:
         """Write a new queued job under exactly this id; None when a job of this id exists (it was added before)."""
@@ -111,9 +113,11 @@ class Spool:
         self._index()[job_id] = ticket
         return ticket
 
-    def set_aside(self, source: Path, stem: str) -> Ticket:
+    def set_aside(self, source: Path, job_id: str) -> Ticket:
         """Move a drop that becomes several jobs, or one under another name, into running/ while it is taken apart."""
-        return self._place(source, "running", self.free_id(stem), source.suffix.lower())
+        ticket = self._place(source, "running", job_id, source.suffix.lower())
+        self._forget_error(job_id)
+        return ticket
 
     def wait(self, ticket: Ticket, why: str) -> Ticket:
         """Let a job wait; `why` says for what. An unchanged text is not written again."""
@@ -233,10 +237,7 @@ class Spool:
     def free_id(self, stem: str) -> str:
         """The stem's id; with a number when a job or results of that name exist and it is no retry of that job."""
         wanted = safe_id(stem)
-        if self._is_retry(wanted):
-            (self.root.state_folder("failed") / f"{wanted}{ERROR}").unlink(missing_ok=True)
-            return wanted
-        if not self._is_taken(wanted):
+        if self._is_retry(wanted) or not self._is_taken(wanted):
             return wanted
         number = self._next_suffix.get(wanted, 2)
         while self._is_taken(numbered(wanted, number)):
@@ -250,8 +251,19 @@ class Spool:
         """A failed job that was moved back to the inbox leaves its error behind."""
         return not self.is_known(job_id) and (self.root.state_folder("failed") / f"{job_id}{ERROR}").exists()
 
+    def _forget_error(self, job_id: str) -> None:
+        """The job is tried again."""
+        (self.root.state_folder("failed") / f"{job_id}{ERROR}").unlink(missing_ok=True)
+
     def _is_taken(self, job_id: str) -> bool:
-        return self.is_known(job_id) or os.path.lexists(self.root.outputs / job_id)
+        return self.is_known(job_id) or self._has_results(job_id)
+
+    def _has_results(self, job_id: str) -> bool:
+        """Whether a job of this id was begun; one that a crash kept from being accepted left its pictures only."""
+        folder = self.root.outputs / job_id
+        if not folder.is_dir():
+            return os.path.lexists(folder)
+        return any(entry.name != INPUTS for entry in files.entries(folder))
 
     def _into_queue(self, source: Path, job_id: str, priority: int, sequence: int = 0) -> Ticket:
         ticket = self._place_in_queue(job_id, priority, sequence)

@@ -237,15 +237,13 @@ def test_a_linked_job_leaves_the_file_behind_the_link_alone(desk: Desk, tmp_path
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
-        ("a cat.swap(dog)", "line 1: prompt: .swap(…) is not supported yet."),
-        ("a cat withLora(ink, 0.8)", 'line 1: prompt: The LoRA "ink" is not supported yet. Remove it.'),
-        ("a <ink> cat", 'line 1: prompt: The embedding "ink" is not supported yet. Remove it.'),
+        ("a cat withLora(ink, 99)", 'line 1: prompt: The LoRA "ink" has a weight that is no number'),
+        ("a [cat.swap(dog)]", "negative_prompt: A .swap(…) cannot stand in a negative prompt."),
     ],
 )
 def test_a_prompt_that_cannot_be_rendered_fails_the_job_even_before_its_model_is_there(
     desk: Desk, prompt: str, told: str
 ) -> None:
-    desk.register("ink", type="embedding")
     desk.drop("cat.toml", f'prompt = "{prompt}"\nmodel = "none"\n')
     desk.tick(QUIET)
     assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}

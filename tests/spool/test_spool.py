@@ -26,7 +26,7 @@ def drop(spool: Spool, name: str = "cat.toml", text: str = "x") -> Path:
 
 
 def accepted(spool: Spool, stem: str = "cat", priority: int = 0) -> Ticket:
-    return spool.accept(drop(spool, f"{stem}.toml"), stem, priority)
+    return spool.accept(drop(spool, f"{stem}.toml"), spool.free_id(stem), priority)
 
 
 def homes(spool: Spool, job_id: str) -> list[str]:
@@ -70,6 +70,7 @@ def test_an_id_that_any_state_has_gets_a_number(spool: Spool, state: str) -> Non
 
 def test_an_id_whose_results_exist_gets_a_number(spool: Spool) -> None:
     (spool.root.outputs / "cat").mkdir()
+    (spool.root.outputs / "cat" / "job.toml").touch()
     assert accepted(spool).id == "cat-2"
 
 
@@ -92,7 +93,7 @@ def test_a_failed_job_moved_back_keeps_its_id_and_loses_its_error(spool: Spool) 
     (spool.root.outputs / "cat").mkdir()
     failed = spool.fail(Ticket("cat", "new", drop(spool)), "it is wrong")
     assert spool.note(failed) == "it is wrong\n"
-    again = spool.accept(spool.retry(failed), "cat", 0)
+    again = spool.accept(spool.retry(failed), spool.free_id("cat"), 0)
     assert again.id == "cat"
     assert not list(spool.root.state_folder("failed").iterdir())
 
@@ -121,7 +122,7 @@ def test_links_are_copied_and_what_they_lead_to_is_left_alone(spool: Spool, tmp_
     (spool.root.inbox / "soft.toml").symlink_to(own)
     os.link(own, spool.root.inbox / "hard.toml")
     for stem in ("soft", "hard"):
-        ticket = spool.accept(spool.root.inbox / f"{stem}.toml", stem, 0)
+        ticket = spool.accept(spool.root.inbox / f"{stem}.toml", spool.free_id(stem), 0)
         assert not ticket.path.is_symlink()
         assert ticket.path.stat().st_nlink == 1
         assert ticket.path.read_text() == "mine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from invokeai_daemon.models.entries.entry import Entry
 from invokeai_daemon.models.entries.stanza import NOT_MODELS
 from invokeai_daemon.models.stanzas import Document
 
+#: Ends of names that are the file's, not the model's.
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 #: Shorter pieces of a hash are more likely a mistyped name.
 MIN_HASH_DIGITS = 6
 
@@ -85,6 +87,28 @@ class Contents:
             or [entry for entry in self if any(Path(alias).stem.casefold() == folded for alias in entry.aliases)]
             or [entry for entry in self if entry.hash.removeprefix("blake3:").startswith(digits)]
         )
+
+    def of_type(self, wanted: str, type: str) -> list[Entry]:
+        """The entries of a type that a text names: by name, else by the stem of the file, by beginning, by hash."""
+        folded = wanted.strip().casefold()
+        bare = folded.removesuffix(next((end for end in SUFFIXES if folded.endswith(end)), ""))
+        digits = folded.removeprefix("blake3:")
+        among = [entry for entry in self if entry.type == type]
+        tests: list[Callable[[Entry], bool]] = [
+            lambda entry: entry.name == wanted.strip(),
+            lambda entry: entry.name.casefold() in (folded, bare),
+            lambda entry: any(_stem(source) == bare for source in sources_of(entry)),
+            lambda entry: entry.name.casefold().startswith(bare),
+            lambda entry: len(digits) >= MIN_HASH_DIGITS and entry.hash.removeprefix("blake3:").startswith(digits),
+        ]
+        found = ([entry for entry in among if test(entry)] for test in tests)
+        return next((entries for entries in found if entries), []) if bare else []
+
+
+def _stem(source: str) -> str:
+    """The name of a file or folder without the ends that weight files have, in small letters."""
+    name = Path(source).name.casefold()
+    return name.removesuffix(next((end for end in SUFFIXES if name.endswith(end)), ""))
 
 
 def origin(entry: Entry) -> str:
