@@ -44,7 +44,7 @@ def build_model(folder: Path, seed: int = 1) -> ModelRef:
     pipeline = StableDiffusionPipeline(
         vae=new_vae(),
         text_encoder=new_text_encoder(),
-        tokenizer=_tokenizer(folder / "tokenizer"),
+        tokenizer=clip_tokenizer(folder / "tokenizer"),
         unet=new_unet(),
         scheduler=PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False),
         safety_checker=None,
@@ -63,7 +63,7 @@ def build_sd_2(folder: Path, predicts: str, **noise: Any) -> ModelRef:
     StableDiffusionPipeline(
         vae=new_vae(),
         text_encoder=new_text_encoder(hidden_act="gelu"),
-        tokenizer=_tokenizer(folder / "tokenizer", padding="!"),
+        tokenizer=clip_tokenizer(folder / "tokenizer", padding="!"),
         unet=new_unet(use_linear_projection=True, attention_head_dim=HEADS),
         scheduler=DDIMScheduler(**NOISE, set_alpha_to_one=False, clip_sample=False, prediction_type=predicts, **noise),
         safety_checker=None,
@@ -78,7 +78,7 @@ def build_sdxl(folder: Path, predicts: str = "epsilon", forces_zeros: bool = Tru
     StableDiffusionXLPipeline(
         **_xl_parts(folder, numbers=6, context=TEXT_WIDTH + LARGE_WIDTH),
         text_encoder=new_text_encoder(),
-        tokenizer=_tokenizer(folder / "tokenizer"),
+        tokenizer=clip_tokenizer(folder / "tokenizer"),
         scheduler=EulerDiscreteScheduler(**NOISE, prediction_type=predicts, **noise),
         force_zeros_for_empty_prompt=forces_zeros,
     ).save_pretrained(folder)
@@ -115,27 +115,26 @@ def _xl_parts(folder: Path, numbers: int, context: int) -> dict[str, Any]:
         "vae": new_vae(scaling_factor=0.13025, force_upcast=True),
         "unet": unet,
         "text_encoder_2": new_large_text_encoder(),
-        "tokenizer_2": _tokenizer(folder / "tokenizer_2", padding="!"),
+        "tokenizer_2": clip_tokenizer(folder / "tokenizer_2", padding="!"),
     }
 
 
-def _tokenizer(folder: Path, **padding: str) -> CLIPTokenizer:
+def clip_tokenizer(folder: Path, **padding: str) -> CLIPTokenizer:
     write_clip_tokenizer(folder, **padding)
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def new_vae(**words: Any) -> AutoencoderKL:
     widths = (32, 32, 32, 32)
-    vae = AutoencoderKL(
-        **words,
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=1,
-        latent_channels=4,
-        sample_size=64,
-    )
-    return vae.eval()
+    common = {
+        "block_out_channels": widths,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "sample_size": 64,
+    }
+    return AutoencoderKL(**{**common, **words}).eval()
 
 
 def new_unet(**words: Any) -> UNet2DConditionModel:
@@ -154,14 +153,14 @@ def new_unet(**words: Any) -> UNet2DConditionModel:
 
 
 def new_text_encoder(**words: Any) -> CLIPTextModel:
-    return CLIPTextModel(_text_config(TEXT_WIDTH, TEXT_WIDTH, **words)).eval()
+    return CLIPTextModel(text_config(TEXT_WIDTH, TEXT_WIDTH, **words)).eval()
 
 
 def new_large_text_encoder() -> CLIPTextModelWithProjection:
-    return CLIPTextModelWithProjection(_text_config(LARGE_WIDTH, POOLED, hidden_act="gelu")).eval()
+    return CLIPTextModelWithProjection(text_config(LARGE_WIDTH, POOLED, hidden_act="gelu")).eval()
 
 
-def _text_config(width: int, projection: int, **words: Any) -> CLIPTextConfig:
+def text_config(width: int, projection: int, **words: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         hidden_size=width,
         intermediate_size=2 * width,
