@@ -7,6 +7,9 @@ import sys
 import psutil
 import torch
 
+#: Bytes that the program itself takes later: libraries that are imported when they are needed, stacks, buffers.
+PROGRAM = 300_000_000
+
 
 def bound_memory(device: torch.device, gigabytes: float) -> None:
     """Let torch run out of memory beyond so much, as if the device had no more. 0 leaves it as it is.
@@ -22,5 +25,5 @@ def bound_memory(device: torch.device, gigabytes: float) -> None:
         import resource
 
         # Private memory only: mapped files, such as weights that are streamed, do not count.
-        bound = psutil.Process().memory_info().data + int(gigabytes * 1e9)
+        bound = psutil.Process().memory_info().data + PROGRAM + int(gigabytes * 1e9)
         resource.setrlimit(resource.RLIMIT_DATA, (bound, resource.getrlimit(resource.RLIMIT_DATA)[1]))

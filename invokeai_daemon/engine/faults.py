@@ -9,6 +9,17 @@ from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
 DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "HIP error")
 
 
+#: What libraries without an exception of their own say when memory ran out; oneDNN says nothing but that it failed.
+NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",
+    "could not create a memory",
+)
+
+
 class PoisonedDeviceError(RenderError):
     """The accelerator reported an error after which nothing it computes can be trusted; the process must end."""
 
@@ -17,7 +28,7 @@ def is_out_of_memory(error: Exception) -> bool:
     # The CPU allocator and cuBLAS have no exception classes of their own.
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return any(words in str(error) for words in ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
+    return any(words in str(error) for words in NO_MEMORY)
 
 
 def raise_if_poisoned(error: Exception) -> None:

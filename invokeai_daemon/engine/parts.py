@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from invokeai_daemon.engine.streaming import Stored, stream, without_weights
+from invokeai_daemon.models.header import read_header
 
 
 def read_part(kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = False) -> Any:
@@ -52,11 +52,7 @@ def _are_half(files: Sequence[Path]) -> bool:
 
 def count_parameters(folder: Path) -> int:
     """How many numbers the weights of a part are, from the headers of its files."""
-    count = 0
-    for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            count += sum(torch.Size(file.get_slice(key).get_shape()).numel() for key in file.keys())  # noqa: SIM118
-    return count
+    return sum(info.count for path in weight_files(folder) for info in read_header(path).tensors.values())
 
 
 def bytes_of(part: nn.Module) -> int:

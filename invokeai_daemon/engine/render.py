@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -256,6 +257,10 @@ class Renderer:
             return True
         return self.memory.climb(work.ticket.plan.model, work.image, doing, lanes)
 
+    def _eased_words(self, one: Rendering) -> list[str]:
+        easing = self._easing(one.work)
+        return replace(easing, streamed=easing.streamed or one.pipeline.is_streamed).words
+
     def _restart_streamed(self) -> None:
         """Images whose model is to be streamed from now on begin anew; nothing of them was published."""
         for one in list(self.running):
@@ -402,7 +407,7 @@ class Renderer:
                     "seed": image.seed,
                     "seconds": round(time.monotonic() - one.started, 3),
                     "warnings": one.picture.warnings,
-                    "memory": self._easing(one.work).words,
+                    "memory": self._eased_words(one),
                     "tokenization": one.lane.tokenization,
                 }
             )

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from accelerate.hooks import attach_align_device_hook
-from safetensors import safe_open
 from torch import Tensor
+
+from invokeai_daemon.engine.weights import read_tensors
+from invokeai_daemon.models.header import read_header
 
 #: Names that transformers' own files leave out or add, depending on the version that wrote them.
 _OTHER_NAMES = (("text_model.", ""), ("", "text_model."), ("encoder.embed_tokens.", "shared."))
@@ -23,13 +25,14 @@ class Stored(Mapping[str, Tensor]):
     """The tensors of some safetensors files by name, each read when it is asked for."""
 
     def __init__(self, files: list[Path], dtype: torch.dtype) -> None:
+        """Raises UnreadableModel."""
         self._dtype = dtype
-        self._files: dict[Path, Any] = {path: safe_open(path, framework="pt") for path in files}
-        self._places = {name: path for path, file in self._files.items() for name in file.keys()}  # noqa: SIM118
+        self._places = {name: header for header in map(read_header, files) for name in header.tensors}
 
     def __getitem__(self, name: str) -> Tensor:
         known = self._known(name)
-        tensor: Tensor = self._files[self._places[known]].get_tensor(known)
+        # Not mapped into memory: a mapping of the whole file may be refused where memory is short.
+        tensor = read_tensors(self._places[known], [known])[known]
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def __iter__(self) -> Iterator[str]:
