@@ -50,7 +50,7 @@ class Change:
         delta = DELTAS[kind](leaves, original) * self.scale
         if "bias_indices" in leaves:
             delta = delta + _scattered(leaves).reshape(delta.shape)
-        return _decomposed(delta, leaves["magnitude"], original) if decomposed else delta
+        return _decomposed(delta, leaves, original) if decomposed else delta
 
     def _on(self, device: torch.device) -> Leaves:
         words = {leaf: tensor.to(device) for leaf, tensor in self.leaves.items()}
@@ -145,10 +145,14 @@ def _bias(leaves: Leaves, original: Tensor) -> Tensor:
     return leaves["bias"]
 
 
-def _decomposed(delta: Tensor, magnitude: Tensor, original: Tensor) -> Tensor:
+def _decomposed(delta: Tensor, leaves: Leaves, original: Tensor) -> Tensor:
     """DoRA: the sum, brought to the magnitudes that were learned for its columns or rows."""
     direction = original + delta.reshape(original.shape)
-    is_of_rows = magnitude.dim() == 1 or (len(magnitude) == len(original) and magnitude.shape[1] == 1)
+    is_of_rows = "magnitude_of_rows" in leaves or leaves["magnitude"].shape == (
+        len(original),
+        *[1] * (original.dim() - 1),
+    )
+    magnitude = leaves["magnitude_of_rows" if "magnitude_of_rows" in leaves else "magnitude"]
     kept = 0 if is_of_rows else 1
     others = [side for side in range(original.dim()) if side != kept]
     norm = direction.pow(2).sum(dim=others, keepdim=True).sqrt()

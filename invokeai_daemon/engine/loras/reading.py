@@ -29,6 +29,8 @@ from invokeai_daemon.models.identify.lora.names import taken_apart
 UNSCALED = frozenset({"Full", "IA3", "Norm"})
 #: What is told apart here and called alike by the tables: last word of a name -> leaf.
 _FINER = {"set_weight": "whole", **{word: word for word in ("bias_indices", "bias_values", "bias_size")}}
+#: PEFT's magnitudes are always of rows, whatever their shape.
+_OF_ROWS = ".lora_magnitude_vector"
 #: Vectors that are added to the bias of a layer.
 _BIASES = ("bias", "diff_b", "b_norm")
 #: Where PEFT writes its settings: beside the file, or into its metadata as diffusers does.
@@ -79,7 +81,8 @@ def _names(header: Header) -> Mapping[str, Mapping[str, str]]:
         if spelling := taken_apart(name):
             last = name.rpartition(".")[2]
             if spelling.leaf != "bias" or not _is_of_down(name):
-                names[spelling.stem][_FINER.get(last, spelling.leaf)] = name
+                leaf = "magnitude_of_rows" if _OF_ROWS in name else _FINER.get(last, spelling.leaf)
+                names[spelling.stem][leaf] = name
     for stem, leaves in names.items():
         if "on_input" in leaves:
             leaves["weight"] = f"{stem}.weight"
@@ -101,6 +104,9 @@ def _of_weight(target: Target, leaves: Mapping[str, Tensor], scale: float) -> Ch
 
 
 def _of_bias(leaves: Mapping[str, Tensor], scale: float) -> Change | None:
+    if "ia3" in leaves and leaves["ia3"].shape[-1] == 1:
+        # PEFT multiplies all that a layer gives, its bias included.
+        return Change("IA3", {"ia3": leaves["ia3"]})
     found = next((leaf for leaf in _BIASES if leaf in leaves), None)
     if found is None:
         return None
