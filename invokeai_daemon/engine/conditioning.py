@@ -6,13 +6,15 @@ One function for each way in which families are told; the table of `families.py`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.prompts import Encoded
+from invokeai_daemon.engine.swap import Swapped
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.understand import understood
 
@@ -32,6 +34,8 @@ class Conditioning:
     texts: Tensor
     #: What else the family's denoiser takes, by its own names; the first dimension of each is the rows'.
     added: Mapping[str, Tensor] = field(default_factory=dict)
+    #: Rows that look where others look.
+    swaps: tuple[Swapped, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -39,13 +43,31 @@ class Conditioning:
 
     def part(self, rows: slice) -> Conditioning:
         """What some of the rows are told."""
-        return replace(self, texts=self.texts[rows], added={name: value[rows] for name, value in self.added.items()})
+        numbers = range(self.rows)[rows]
+        swaps = tuple(each.moved(-numbers.start) for each in self.swaps if each.original in numbers)
+        return Conditioning(self.texts[rows], {name: value[rows] for name, value in self.added.items()}, swaps)
+
+    @property
+    def smallest_parts(self) -> list[slice]:
+        """The rows one by one, but for those that look at each other."""
+        edited = {each.edited for each in self.swaps}
+        starts = [row for row in range(self.rows) if row not in edited]
+        return [slice(start, end) for start, end in zip(starts, [*starts[1:], self.rows], strict=True)]
+
+    def results(self, prediction: Tensor) -> Tensor:
+        """What is predicted of the rows that count: not of those that were only there to be looked at."""
+        originals = {each.original for each in self.swaps}
+        if not originals:
+            return prediction
+        return prediction[[row for row in range(self.rows) if row not in originals]]
 
 
 def joined(several: Sequence[Conditioning]) -> Conditioning:
     """The rows of several lanes of one pipeline."""
     added = {name: torch.cat([each.added[name] for each in several]) for name in several[0].added}
-    return Conditioning(torch.cat([each.texts for each in several]), added)
+    starts = accumulate((each.rows for each in several), initial=0)
+    swaps = [swap.moved(start) for start, each in zip(starts, several, strict=False) for swap in each.swaps]
+    return Conditioning(torch.cat([each.texts for each in several]), added, tuple(swaps))
 
 
 def of_texts(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
@@ -55,9 +77,10 @@ def of_texts(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -
 
 def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
     """SDXL: also the pooled text, and the sizes before and after cutting."""
+    seen = understood(image)
     if (
         len(texts) > 1
-        and understood(image).negative.plain_text == ""
+        and all(tree is None or tree.plain_text == "" for tree in (seen.negative, seen.negative_style))
         and index.get("force_zeros_for_empty_prompt", True)
     ):
         texts = [*(text.zeroed() for text in texts[:-1]), texts[-1]]

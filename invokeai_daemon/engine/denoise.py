@@ -52,18 +52,15 @@ def predict(lanes: Sequence[Lane]) -> list[Tensor]:
         prediction = torch.cat(
             [
                 _forward(pipeline, rows[part], latents[part], timesteps[part], conditioning.part(part))
-                for part in _parts(lanes)
+                for part in _parts(lanes, conditioning)
             ]
         )
     return list(torch.split(prediction.float(), [lane.rows for lane in lanes]))
 
 
-def _parts(lanes: Sequence[Lane]) -> list[slice]:
+def _parts(lanes: Sequence[Lane], conditioning: Conditioning) -> list[slice]:
     """The rows that are computed together: all, unless memory is short."""
-    count = sum(lane.rows for lane in lanes)
-    if not lanes[0].is_sequential:
-        return [slice(0, count)]
-    return [slice(row, row + 1) for row in range(count)]
+    return conditioning.smallest_parts if lanes[0].is_sequential else [slice(0, conditioning.rows)]
 
 
 def _forward(

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.injected import Injected
+from invokeai_daemon.engine.swap import swapping
 
 
 class Denoiser(Protocol):
@@ -59,8 +60,9 @@ class UNet:
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
     ) -> Tensor:
         added = dict(conditioning.added) or None
-        more = _residuals(injected) if injected else {}
-        told = self.model(latents, timesteps, conditioning.texts, added_cond_kwargs=added, return_dict=False, **more)
+        more = {"added_cond_kwargs": added, **(_residuals(injected) if injected else {})}
+        with swapping(self.model, conditioning.swaps):
+            told = self.model(latents, timesteps, conditioning.texts, return_dict=False, **more)
         return told[0]  # type: ignore[no-any-return]
 
 

@@ -17,16 +17,19 @@ from torch import Tensor
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning, all_masked, sees_masks
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.controls.forward import NOTHING, Attached, Row
+from invokeai_daemon.engine.denoisers import UNet
 from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
 from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.noise import first_noise
 from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.prompts import Encoded, Text
+from invokeai_daemon.engine.prompts import Encoded, Styled, Text
 from invokeai_daemon.engine.schedulers import draw_along_a_path, expected_end, noised, part_of_run, step_arguments
+from invokeai_daemon.engine.script import Script, script_of
 from invokeai_daemon.engine.unheeded import unheeded
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.prompt.tree import Conjunction, Prompt
 from invokeai_daemon.job.prompt.understand import understood
 
 
@@ -44,8 +47,11 @@ class Lane:
     timesteps: Tensor
     #: What `scheduler.step` takes besides tensors, such as the generator that drew the first noise and draws on.
     step_arguments: dict[str, Any]
-    #: What the denoiser is told, of the negative prompt, unless guidance is off, then of the prompt: 1 or 2 rows.
+    #: What the denoiser is told in this step, of the negative prompt, unless guidance is off, then of the prompt: 1 or
+    #: 2 rows, and more where some are only looked at.
     conditioning: Conditioning
+    #: What it is told in each step, where that changes.
+    script: Script | None = None
     #: What is done to the latents after each step.
     hooks: tuple[Hook, ...] = ()
     #: What the denoiser sees beside the latents, [1, more channels, height / 8, width / 8]; or one for each row.
@@ -114,6 +120,7 @@ class Lane:
     def advance(self, prediction: Tensor) -> None:
         """One step, from what the denoiser says about this lane's rows, [rows, channels, h, w] in float32."""
         image = self.image
+        prediction = self.conditioning.results(prediction)
         prediction = guided(prediction, image.cfg_scale, image.cfg_rescale_multiplier, self.picture_scale)
         self.expected = self._expected_end(prediction)
         stepped = self.scheduler.step(prediction, self.timestep, self.latents, **self.step_arguments, return_dict=False)
@@ -121,6 +128,8 @@ class Lane:
         for hook in self.hooks:
             self.latents = hook(self.latents, self.index, len(self.timesteps))
         self.index += 1
+        if self.script is not None:
+            self.conditioning = self.script.at(self.index, len(self.timesteps))
 
     def _expected_end(self, prediction: Tensor) -> Tensor | None:
         every, is_last = self.image.save_intermediates, self.index == len(self.timesteps) - 1
@@ -130,16 +139,24 @@ class Lane:
 
 
 def texts_of(image: Image) -> list[Text]:
-    """The texts whose conditioning the image needs, in the order of its rows."""
+    """The texts whose conditioning the image needs, in the order of its rows; last what it becomes by a swap."""
     seen = understood(image)
     # Guidance of exactly 1 gives the prompt's own prediction, so the negative prompt's row is left out.
-    trees = [seen.positive] if image.cfg_scale == 1 else [seen.negative, seen.positive]
-    return [tree if tree.plain_text is None else tree.plain_text for tree in trees]
+    texts = [] if image.cfg_scale == 1 else [_text(seen.negative, seen.negative_style)]
+    positive = [seen.positive.original, *([seen.positive.edited] if seen.positive.swapped else [])]
+    return [*texts, *(_text(tree, seen.style) for tree in positive)]
 
 
-def encode_texts(
-    pipeline: Pipeline, images: Sequence[Image], outfit: Outfit = ()
-) -> dict[int, dict[Text, Encoded]]:
+def _text(tree: Conjunction, style: Conjunction | None) -> Text:
+    plainest = _plainest(tree)
+    return plainest if style is None else Styled(plainest, _plainest(style))
+
+
+def _plainest(tree: Conjunction) -> str | Conjunction:
+    return tree if tree.plain_text is None else tree.plain_text
+
+
+def encode_texts(pipeline: Pipeline, images: Sequence[Image], outfit: Outfit = ()) -> dict[int, dict[Text, Encoded]]:
     """All texts of some images of one outfit, by their clip skip; equal ones are encoded once, and many together."""
     prompts = pipeline.prompts_in(outfit)
     return {
@@ -173,7 +190,7 @@ def start_lane(
     shape = pipeline.latent_shape(image.width, image.height)
     beside = beginning.beside
     if beside is None and sees_masks(pipeline):
-        beside = all_masked(torch.zeros(shape, device=pipeline.device))
+        beside = all_masked(pipeline, image.width, image.height)
     seen = pipeline.latent_channels + (0 if beside is None else beside.shape[1])
     if pipeline.denoiser.in_channels != seen:
         raise RenderError(
@@ -190,7 +207,11 @@ def start_lane(
     noise, generator = beginning.drawn or first_noise(image, shape)
     draw_along_a_path(scheduler, generator.initial_seed(), noise.shape, pipeline.device)
     noise = noise.to(pipeline.device)
-    texts = [encoded[text] for text in texts_of(image)]
+    texts = prompts.level([encoded[text] for text in texts_of(image)], image.clip_skip)
+    script = None
+    if prompt := understood(image).positive.swapped:
+        script = _script(pipeline, image, prompt, texts, beginning)
+        texts = texts[:-1]
     if beginning.picture_scale is not None and len(texts) > 1:
         # Without the picture and without the prompt, then with the picture alone.
         texts = [texts[0], *texts]
@@ -202,7 +223,8 @@ def start_lane(
         scheduler=scheduler,
         timesteps=timesteps,
         step_arguments=step_arguments(scheduler, generator),
-        conditioning=pipeline.tell(image, prompts.level(texts, image.clip_skip)),
+        conditioning=pipeline.tell(image, texts) if script is None else script.at(0, len(timesteps)),
+        script=script,
         hooks=(*hooks_of(image, generator), *(make(scheduler, noise, timesteps) for make in beginning.hooks)),
         beside=beside,
         picture_scale=beginning.picture_scale,
@@ -217,6 +239,17 @@ def start_lane(
         ],
         tokenization=pipeline.prompts.tokenization(image) if image.log_tokenization else None,
     )
+
+
+def _script(pipeline: Pipeline, image: Image, prompt: Prompt, texts: Sequence[Encoded], beginning: Beginning) -> Script:
+    if not isinstance(pipeline.denoiser, UNet) or beginning.picture_scale is not None:
+        raise RenderError(
+            f'model "{pipeline.model.name}" knows no .swap(…): ordinary sd-1, sd-2 and sdxl models do. '
+            "Write one of the two, or choose another model."
+        )
+    *others, original, edited = texts
+    told = [pipeline.tell(image, [*others, each]) for each in (original, edited)]
+    return script_of(prompt, pipeline.prompts.encoders[0].tokenizer, *told)
 
 
 def _first_latents(scheduler: Any, noise: Tensor, timesteps: Tensor, beginning: Beginning) -> Tensor:

@@ -28,6 +28,7 @@ from invokeai_daemon.engine.schedulers import Schedulers
 from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
 from invokeai_daemon.engine.t5 import T5, WordsAlone
 from invokeai_daemon.engine.vae import Vae
+from invokeai_daemon.engine.vocabulary import Vocabulary
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import Image, ModelRef
 
@@ -192,7 +193,7 @@ def text_encoders(family: Family, folder: Path) -> list[TextEncoder]:
 
 
 def _encoder(each: TextEncoder, folder: Path, dtype: torch.dtype, is_streamed: bool) -> Encoder:
-    tokenizer = each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True)
+    tokenizer = Vocabulary(each.tokenizer_kind.from_pretrained(folder / each.tokenizer, local_files_only=True))
     model = read_part(each.kind, folder / each.folder, dtype, is_streamed)
     if each.length is not None:
         return T5(tokenizer, model, length=each.length)

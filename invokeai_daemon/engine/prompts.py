@@ -7,22 +7,34 @@ encoded by `weighting.py`, each by itself. Families with a T5 (`t5.py`) read the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from invokeai_daemon.engine.embeddings import load_embedding
 from invokeai_daemon.engine.streaming import device_of
 from invokeai_daemon.engine.weighting import ids_of, shortened, tokenization, weighted_rows
-from invokeai_daemon.job.plan import Image
+from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.prompt.tree import Conjunction, plain
+from invokeai_daemon.job.prompt.triggers import replaced
 from invokeai_daemon.job.prompt.understand import understood
 
-#: A text that is nothing but text, or the tree of a prompt.
-Text = str | Conjunction
+
+@dataclass(frozen=True)
+class Styled:
+    """A text, and the one that the further text encoders read instead of it."""
+
+    text: str | Conjunction
+    style: str | Conjunction
+
+
+#: A text that is nothing but text, the tree of a prompt, or different ones for different text encoders.
+Text = str | Conjunction | Styled
 #: Texts of one forward of the text encoders.
 BATCH = 16
 #: Bytes of all texts that are remembered: hundreds of SDXL's, dozens of FLUX's.
@@ -85,7 +97,8 @@ class Encoder:
 
     def forward(self, ids: Tensor, mask: Tensor | None, skipped: int) -> States:
         """The same of token ids [texts, tokens]. The mask leaves tokens out."""
-        told = self.model(ids, attention_mask=mask, output_hidden_states=self.is_penultimate or skipped > 0)
+        with self.tokenizer.in_words(self.model, ids) as words:
+            told = self.model(words, attention_mask=mask, output_hidden_states=self.is_penultimate or skipped > 0)
         pooled = told.pooler_output if self.is_pooled else getattr(told, "text_embeds", None)
         return self._states(told, skipped), pooled
 
@@ -101,8 +114,9 @@ class Encoder:
     def fits(self, text: str) -> bool:
         """Whether a text fits into one forward."""
         room = int(self.tokenizer.model_max_length) - 2
-        # Every token takes at least one byte, so short texts need no second look.
-        return len(text.encode("utf-8", "replace")) <= room or len(ids_of(self.tokenizer, text)) <= room
+        # Every token of a word takes at least one byte, so short texts need no second look.
+        is_short = len(text.encode("utf-8", "replace")) <= room and not self.tokenizer.has_learned(text)
+        return is_short or len(ids_of(self.tokenizer, text)) <= room
 
     def cut(self, text: str) -> str:
         """The end of a text that does not fit into one forward."""
@@ -120,7 +134,7 @@ class Prompts:
         """The hidden states of several encoders stand side by side."""
         self.encoders = tuple(encoders)
         #: By text and the layers that were skipped.
-        self._known: OrderedDict[tuple[Text, int], Encoded] = OrderedDict()
+        self._known: OrderedDict[tuple[str | Conjunction, int], Encoded] = OrderedDict()
         #: What is done to the text encoders before they are called.
         self._prepare: Callable[[], None] = lambda: None
 
@@ -139,6 +153,22 @@ class Prompts:
     def encode(self, texts: Iterable[Text], skipped: int = 0) -> dict[Text, Encoded]:
         """Each text, encoded without so many of the last layers, at most `spare_layers`."""
         skipped = min(skipped, self.spare_layers)
+        asked = list(dict.fromkeys(texts))
+        encoded = self._encode(chain(*map(_parts, asked)), skipped)
+        return {text: self._put_together(text, encoded, skipped) for text in asked}
+
+    def _put_together(self, text: Text, encoded: Mapping[str | Conjunction, Encoded], skipped: int) -> Encoded:
+        if not isinstance(text, Styled):
+            return encoded[text]
+        # A model of one text encoder, SDXL's refiner, has the second one: it reads the style.
+        if len(self.encoders) == 1:
+            return encoded[text.style]
+        first, others = self.level([encoded[text.text], encoded[text.style]], skipped)
+        width = int(self.encoders[0].model.config.hidden_size)
+        rows = torch.cat([first.rows[:, :width], others.rows[:, width:]], dim=-1)
+        return Encoded(rows, others.pooled, " ".join(cut for cut in (first.cut, others.cut) if cut))
+
+    def _encode(self, texts: Iterable[str | Conjunction], skipped: int) -> dict[str | Conjunction, Encoded]:
         wanted = list(dict.fromkeys(texts))
         new = [text for text in wanted if (text, skipped) not in self._known]
         if new:
@@ -167,11 +197,44 @@ class Prompts:
             for text in texts
         ]
 
+    def with_embeddings(self, image: Image, embeddings: Iterable[ModelRef]) -> Image:
+        """An image whose prompts name these embeddings by what the tokenizers know them by. Raises RenderError."""
+        known = {reference.asked: self._learned(reference) for reference in embeddings}
+        style, negative_style = (
+            text and replaced(text, known) for text in (image.style_prompt, image.negative_style_prompt)
+        )
+        return replace(
+            image,
+            prompt=replaced(image.prompt, known),
+            negative_prompt=replaced(image.negative_prompt, known),
+            style_prompt=style,
+            negative_style_prompt=negative_style,
+        )
+
+    def readable(self, text: str) -> str:
+        """What such an image says, for people."""
+        return str(self._leading.tokenizer.readable(text))
+
+    def _learned(self, embedding: ModelRef) -> str:
+        key = embedding.path, embedding.hash
+        tokenizers = [encoder.tokenizer for encoder in self.encoders]
+        if not tokenizers[0].knows(key):
+            widths = [encoder.model.get_input_embeddings().embedding_dim for encoder in self.encoders]
+            for tokenizer, vectors in zip(tokenizers, load_embedding(embedding, widths), strict=True):
+                tokenizer.learn(key, embedding.name, vectors)
+        return str(tokenizers[0].character(key))
+
     def tokenization(self, image: Image) -> dict[str, Any]:
         """How the prompts of an image are split into tokens, for result.json."""
         seen, tokenizer = understood(image), self._leading.tokenizer
-        trees = {"prompt": seen.positive, "negative_prompt": seen.negative}
-        return {key: tokenization(tree, tokenizer) for key, tree in trees.items()}
+        trees = {
+            "prompt": seen.positive,
+            "edited_prompt": seen.positive.edited if seen.positive.swapped else None,
+            "negative_prompt": seen.negative,
+            "style_prompt": seen.style,
+            "negative_style_prompt": seen.negative_style,
+        }
+        return {key: tokenization(tree, tokenizer) for key, tree in trees.items() if tree is not None}
 
     @property
     def _leading(self) -> Encoder:
@@ -200,4 +263,8 @@ class Prompts:
         rows = torch.cat([weighted_rows(encoder, tree, skipped) for encoder in self.encoders], dim=-1)
         # Weights mean nothing to the vector of a whole text, as in InvokeAI, and what does not fit it is left out.
         [whole] = self._encoded([tree.text], skipped)
-        return Encoded(rows, whole.pooled, cut)
+        return Encoded(rows, whole.pooled, self.readable(cut))
+
+
+def _parts(text: Text) -> tuple[str | Conjunction, ...]:
+    return (text.text, text.style) if isinstance(text, Styled) else (text,)

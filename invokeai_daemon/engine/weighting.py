@@ -107,4 +107,5 @@ def tokenization(tree: Conjunction, tokenizer: Any) -> list[dict[str, Any]]:
 def _tokenization(prompt: Prompt, tokenizer: Any) -> dict[str, Any]:
     ids = [token for each in prompt.fragments for token in ids_of(tokenizer, each.text)]
     tokens = [token.replace("</w>", " ") for token in tokenizer.convert_ids_to_tokens(ids)]
-    return {"fragments": [asdict(each) for each in prompt.fragments], "tokens": tokens, "count": len(tokens)}
+    said = [{**asdict(each), "text": tokenizer.readable(each.text)} for each in prompt.fragments]
+    return {"fragments": said, "tokens": tokens, "count": len(tokens)}

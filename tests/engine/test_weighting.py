@@ -170,14 +170,14 @@ def test_odd_trees_are_encoded(sdxl: tuple[Pipeline, Any], tree: Conjunction) ->
 
 
 def test_a_prompt_that_cannot_be_rendered_fails_before_any_step(pipeline: Pipeline) -> None:
-    wanted = image(prompt="a cat.swap(dog)")
-    with pytest.raises(RenderError, match=r"prompt: \.swap\(…\) is not supported yet"):
+    wanted = image(prompt="a cat.swap(dog, 1)")
+    with pytest.raises(RenderError, match=r"prompt: \.swap\(…\) has no option \"1\""):
         start_lane(pipeline, wanted, encode_texts(pipeline, [wanted])[0])
 
 
 def test_what_may_surprise_is_a_warning_of_the_image(pipeline: Pipeline) -> None:
-    [lane] = start_lanes(pipeline, [image(prompt="a <style> cat")])
-    assert lane.warnings == ['prompt: "<style>" names no embedding that can be used; it was read as words']
+    [lane] = start_lanes(pipeline, [image(prompt='a ("b", "c").blend(1, 1)')])
+    assert lane.warnings == ['prompt: ".blend(…)" was read as words: it does not fit what stands around it']
 
 
 def test_brackets_of_sdxl_are_no_empty_negative_prompt(sdxl: tuple[Pipeline, Any]) -> None:

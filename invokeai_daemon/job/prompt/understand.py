@@ -34,6 +34,9 @@ class Understood:
 
     positive: Conjunction
     negative: Conjunction
+    #: What SDXL's second text encoder reads instead; None where it reads the same.
+    style: Conjunction | None = None
+    negative_style: Conjunction | None = None
     #: The LoRAs that the prompt names. The planner adds them to those of the job.
     loras: tuple[Lora, ...] = ()
     #: What keeps them from being rendered; their keys are a job's.
@@ -46,24 +49,44 @@ class Understood:
 
 def understood(image: Image) -> Understood:
     """The prompts of an image of a plan."""
-    return understand(image.prompt, image.negative_prompt, image.prompt_syntax)
+    style = image.style_prompt, image.negative_style_prompt
+    return understand(image.prompt, image.negative_prompt, image.prompt_syntax, *style)
 
 
 @lru_cache(maxsize=256)
-def understand(prompt: str, negative_prompt: str, syntax: str) -> Understood:
-    """Two prompts in one of the SYNTAXES. Never fails."""
+def understand(
+    prompt: str,
+    negative_prompt: str,
+    syntax: str,
+    style_prompt: str | None = None,
+    negative_style_prompt: str | None = None,
+) -> Understood:
+    """The prompts of an image in one of the SYNTAXES. Never fails."""
     if syntax == "invokeai":
         prompt, bracketed = legacy.split_negative(prompt)
         negative_prompt = ", ".join(text for text in (negative_prompt, bracketed) if text)
-    remarks = {"prompt": Remarks(), "negative_prompt": Remarks()}
-    positive = read(prompt, syntax, remarks["prompt"])
-    negative = read(negative_prompt, syntax, remarks["negative_prompt"])
-    _check_negative(negative, remarks["negative_prompt"])
+    texts = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "style_prompt": style_prompt,
+        "negative_style_prompt": negative_style_prompt,
+    }
+    given = {key: text for key, text in texts.items() if text is not None}
+    remarks = {key: Remarks() for key in given}
+    trees = {key: read(text, syntax, remarks[key]) for key, text in given.items()}
+    for key in given.keys() - {"prompt"}:
+        _check_beside(trees[key], remarks[key])
     loras = tuple(_loras(remarks["prompt"]))
-    problems = [Problem(message, key, hint=hint) for key, each in remarks.items() for message, hint in each.problems]
-    warnings = [f"{key}: {warning}" for key, each in remarks.items() for warning in each.warnings]
-    names_loras = any(each.attached for each in remarks.values())
-    return Understood(positive, negative, loras, tuple(problems), tuple(warnings), names_loras)
+    return Understood(
+        trees["prompt"],
+        trees["negative_prompt"],
+        trees.get("style_prompt"),
+        trees.get("negative_style_prompt"),
+        loras,
+        tuple(Problem(message, key, hint=hint) for key in given for message, hint in remarks[key].problems),
+        tuple(f"{key}: {warning}" for key in given for warning in remarks[key].warnings),
+        any(each.attached for each in remarks.values()),
+    )
 
 
 def with_prompts_loras(asked: Sequence[Lora], seen: Understood) -> tuple[Lora, ...]:
@@ -87,12 +110,13 @@ def _loras(remarks: Remarks) -> Iterator[Lora]:
             yield Lora(name=each.name, weight=each.weight, text_encoder_weight=each.text_encoder_weight)
 
 
-def _check_negative(tree: Conjunction, remarks: Remarks) -> None:
+def _check_beside(tree: Conjunction, remarks: Remarks) -> None:
+    """What only the prompt itself can say."""
     if tree.swapped:
-        remarks.refuse("A .swap(…) cannot stand in a negative prompt.", "Move it to the prompt.")
+        remarks.refuse("A .swap(…) can stand in the prompt only.", "Move it there.")
     if remarks.attached:
         named = ", ".join(show(lora.name) for lora in remarks.attached)
-        remarks.warn(f"LoRAs have no effect in a negative prompt; left out: {named}")
+        remarks.warn(f"LoRAs have an effect in the prompt only; left out: {named}")
 
 
 def as_invokeai(prompt: str, negative_prompt: str, syntax: str, old: bool) -> tuple[str, str]:

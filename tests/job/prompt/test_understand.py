@@ -60,7 +60,7 @@ def test_what_is_wrong_names_its_key() -> None:
     assert [str(problem) for problem in seen.problems] == [
         'prompt: The hypernetwork "h" is not supported. Remove it.',
         'prompt: The LoRA "x" has a weight that is no number from −10 to 10. Write withLora(name, 0.8).',
-        "negative_prompt: A .swap(…) cannot stand in a negative prompt. Move it to the prompt.",
+        "negative_prompt: A .swap(…) can stand in the prompt only. Move it there.",
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_prompt_names_loras_in_either_syntax() -> None:
 def test_loras_have_no_effect_in_a_negative_prompt() -> None:
     seen = understand("a cat [withLora(x)]", "dim <lora:y:1>", "invokeai")
     assert (seen.loras, seen.negative.text) == ((), "dim ,")
-    assert seen.warnings == ('negative_prompt: LoRAs have no effect in a negative prompt; left out: "y", "x"',)
+    assert seen.warnings == ('negative_prompt: LoRAs have an effect in the prompt only; left out: "y", "x"',)
 
 
 def test_what_a_job_lists_is_not_taken_from_its_prompt_again() -> None:
