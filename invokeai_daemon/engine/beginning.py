@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from invokeai_daemon.engine.hooks import Hook
 from invokeai_daemon.engine.pipeline import Pipeline
@@ -40,9 +41,31 @@ FROM_NOISE = Beginning()
 
 def sees_masks(pipeline: Pipeline) -> bool:
     """Whether a model was trained to paint into pictures: it sees mask and masked picture beside the latents."""
-    return pipeline.denoiser.in_channels == 2 * pipeline.latent_channels + 1
+    return _mask_channels(pipeline) in (1, pipeline.pixels_per_latent**2)
 
 
-def all_masked(latents: Tensor) -> Tensor:
-    """What such a model sees where there is no picture to paint into: everything is to be painted, over nothing."""
-    return torch.cat([torch.ones_like(latents[:, :1]), torch.zeros_like(latents)], dim=1)
+def sees_pixels_of_masks(pipeline: Pipeline) -> bool:
+    """Whether such a model sees every pixel of the mask, as FLUX.1 Fill does; others see it as small as latents."""
+    return _mask_channels(pipeline) == pipeline.pixels_per_latent**2
+
+
+def _mask_channels(pipeline: Pipeline) -> int:
+    return pipeline.denoiser.in_channels - 2 * pipeline.latent_channels
+
+
+def beside_of(pipeline: Pipeline, mask: Tensor, masked: Tensor) -> Tensor:
+    """What such a model sees: the mask, [1, 1, height, width] with 1 for what is painted, and the latents of the
+    picture without that part.
+    """
+    factor = pipeline.pixels_per_latent
+    mask = mask.to(masked)
+    if sees_pixels_of_masks(pipeline):
+        return torch.cat([masked, pixel_unshuffle(mask, factor)], dim=1)
+    # A latent goes by the upper left of its pixels, as in diffusers.
+    return torch.cat([mask[..., ::factor, ::factor], masked], dim=1)
+
+
+def all_masked(pipeline: Pipeline, width: int, height: int) -> Tensor:
+    """What it sees where there is no picture to paint into: everything is to be painted, over nothing."""
+    nothing = torch.zeros(pipeline.latent_shape(width, height), device=pipeline.device)
+    return beside_of(pipeline, torch.ones(1, 1, height, width), nothing)

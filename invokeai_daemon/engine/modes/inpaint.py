@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.beginning import Beginning, MakeHook, sees_masks
+from invokeai_daemon.engine.beginning import Beginning, MakeHook, beside_of, sees_masks, sees_pixels_of_masks
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.hooks import Hook
 from invokeai_daemon.engine.masks import Pixels, painted_latents, resized
@@ -70,8 +70,10 @@ def begun_in(desk: Desk, image: Image, scene: Scene) -> Beginning:
     is_painted = torch.from_numpy(painted_latents(scene.keep, factor).copy())[None, None].to(desk.pipeline.device)
     pixels = pixels_of(PIL.Image.fromarray(scene.colors))
     if sees_masks(desk.pipeline):
-        begun = _begun_from_noise(desk, image) if _is_new(image) else begun_with(desk, image, pixels)
-        return replace(begun, beside=_beside(desk, image, scene, is_painted, begun))
+        # As in diffusers, where FLUX.1 Fill draws the latents of the picture also where nothing of it is to be seen.
+        is_new = _is_new(image) and not sees_pixels_of_masks(desk.pipeline)
+        begun = _begun_from_noise(desk, image) if is_new else begun_with(desk, image, pixels)
+        return replace(begun, beside=_beside(desk, image, scene, begun))
     begun = begun_with(desk, image, pixels)
     assert begun.latents is not None and begun.drawn is not None
     noise, generator = begun.drawn
@@ -92,13 +94,13 @@ def _begun_from_noise(desk: Desk, image: Image) -> Beginning:
     )
 
 
-def _beside(desk: Desk, image: Image, scene: Scene, is_painted: Tensor, begun: Beginning) -> Tensor:
+def _beside(desk: Desk, image: Image, scene: Scene, begun: Beginning) -> Tensor:
     """What a model sees that was trained to paint into pictures: where to paint, and the picture without that part."""
     assert begun.drawn is not None
     is_kept = torch.from_numpy(scene.keep >= 128)
     masked = pixels_of(PIL.Image.fromarray(scene.colors)) * is_kept
     latents = desk.pipeline.vae.encode(masked, begun.drawn[1], image.seamless)
-    return torch.cat([is_painted.to(latents), latents], dim=1)
+    return beside_of(desk.pipeline, ~is_kept[None, None], latents)
 
 
 def keeping(latents: Tensor, noise: Tensor, is_painted: Tensor) -> MakeHook:
