@@ -76,31 +76,28 @@ def _ordinary(width: int) -> dict[str, Tensor]:
 
 
 def _plus(width: int) -> dict[str, Tensor]:
-    """One layer of a resampler, in the original names. Heads have 64 channels."""
+    """A resampler in the original names. Heads have 64 channels; there are four layers, as in every real one."""
     inner, hidden = 64, 48
-    norms = {
-        f"{name}.{part}": torch.ones(size) if part == "weight" else torch.zeros(size)
-        for name, size in (
-            ("layers.0.0.norm1", hidden),
-            ("layers.0.0.norm2", hidden),
-            ("layers.0.1.0", hidden),
-            ("norm_out", width),
-        )
-        for part in ("weight", "bias")
-    }
     shapes = {
         "latents": (1, QUERIES, hidden),
         "proj_in.weight": (hidden, PATCH),
         "proj_in.bias": (hidden,),
-        "layers.0.0.to_q.weight": (inner, hidden),
-        "layers.0.0.to_kv.weight": (2 * inner, hidden),
-        "layers.0.0.to_out.weight": (hidden, inner),
-        "layers.0.1.1.weight": (4 * hidden, hidden),
-        "layers.0.1.3.weight": (hidden, 4 * hidden),
         "proj_out.weight": (width, hidden),
         "proj_out.bias": (width,),
     }
-    return {**norms, **{name: torch.randn(shape) / shape[-1] ** 0.5 for name, shape in shapes.items()}}
+    norms = {"norm_out": width}
+    for layer in (f"layers.{number}" for number in range(4)):
+        shapes |= {
+            f"{layer}.0.to_q.weight": (inner, hidden),
+            f"{layer}.0.to_kv.weight": (2 * inner, hidden),
+            f"{layer}.0.to_out.weight": (hidden, inner),
+            f"{layer}.1.1.weight": (4 * hidden, hidden),
+            f"{layer}.1.3.weight": (hidden, 4 * hidden),
+        }
+        norms |= {f"{layer}.{norm}": hidden for norm in ("0.norm1", "0.norm2", "1.0")}
+    ones = {f"{name}.weight": torch.ones(size) for name, size in norms.items()}
+    zeros = {f"{name}.bias": torch.zeros(size) for name, size in norms.items()}
+    return {**ones, **zeros, **{name: torch.randn(shape) / shape[-1] ** 0.5 for name, shape in shapes.items()}}
 
 
 def build_prompter(file: Path, unet: Any, seed: int, is_plus: bool = False) -> ModelRef:

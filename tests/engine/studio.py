@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,9 +49,10 @@ class Studio:
 
     def as_plain(self, kind: Any, **parts: Any) -> Any:
         """diffusers' pipeline of another class with the parts of this one."""
-        own = {name: part for name, part in self.plain.components.items() if name != "own_scheduler"}
-        words = {"requires_safety_checker": False} if "safety_checker" in own else {}
-        made = kind(**own, **parts, **words)
+        taken = inspect.signature(kind).parameters
+        own = {name: part for name, part in self.plain.components.items() if name in taken}
+        words = {"requires_safety_checker": False} if "safety_checker" in taken else {}
+        made = kind(**{**own, **parts}, **words)
         made.set_progress_bar_config(disable=True)
         made.own_scheduler = self.plain.own_scheduler
         return made

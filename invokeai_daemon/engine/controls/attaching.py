@@ -26,7 +26,7 @@ from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.processors import processed
 from invokeai_daemon.engine.weights import read_tensors
-from invokeai_daemon.errors import DaemonError, ModelMissing, RenderError
+from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.processors import NONE
 from invokeai_daemon.job.schema import ControlNet, IPAdapter, T2IAdapter
@@ -128,5 +128,5 @@ def _reported(model: ModelRef, load: Callable[[], T]) -> T:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        why = str(error) if isinstance(error, DaemonError) else f"{error or type(error).__name__}"
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise RenderError(f'{model.type} "{model.name}" could not be loaded from {model.path}: {why}') from error
