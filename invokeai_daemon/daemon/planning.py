@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 from invokeai_daemon.daemon.findings import Findings, line_of
 from invokeai_daemon.daemon.pictures import Pictures, Place
+from invokeai_daemon.daemon.triggers import find_embeddings
+from invokeai_daemon.daemon.usual_vae import with_usual_vae
 from invokeai_daemon.errors import JobError, ModelMissing, Problem, UnfitModel
-from invokeai_daemon.job.mentions import models_of, settled
 from invokeai_daemon.job.plan import Input, ModelRef, Plan
 from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
 from invokeai_daemon.job.prompt.understand import Understood, understand, with_prompts_loras
@@ -71,7 +72,10 @@ class Planner:
         found = Findings(job, listed, [replace(each, line=line_of(job, each.key)) for each in seen.problems])
         found.find_pictures(self.pictures, [*places, *self.own_places(job, job_id)])
         entry = self._main_model(job, found)
+        found.job = with_usual_vae(found, self._registry, entry, self._defaults)
         found.find_models(self._registry, entry.base)
+        find_embeddings(found, self._registry, entry, self._asked(found.job))
+        found.check(self._registry, entry)
         if job.init is None and entry.why_not_from_text:
             able = " or ".join(self._able(from_text=True))
             hint = f"Add [init] with an image{f', or use {able}' if able else ''}."
@@ -105,13 +109,8 @@ class Planner:
 
     def _resolved(self, found: Findings, job_id: str, entry: Entry, seed: Callable[[], int]) -> Plan | None:
         """The plan with the names of all that was found; None where something in it is wrong, which is noted."""
-        inputs = {each.asked: each for each in self._inputs(found, job_id)}
-        job = settled(
-            found.job,
-            lambda each: found.models[each.key].name if each.key in found.models else each.asked,
-            lambda each: inputs[each.asked].file if each.asked in inputs else each.asked,
-        )
-        job = job.model_copy(update={"loras": list(_weighted(job, found))})
+        inputs = self._inputs(found, job_id)
+        job = found.settled({each.asked: each.file for each in inputs})
         init = found.size_of(found.job.init.image) if found.job.init else None
         try:
             plan = resolve(
@@ -131,7 +130,8 @@ class Planner:
                 raise
             found.problems += error.problems
             return None
-        return replace(plan, references=tuple(_references(found)), inputs=tuple(inputs.values()))
+        references, warnings = tuple(found.references()), tuple(found.warnings)
+        return replace(plan, references=references, inputs=tuple(inputs), warnings=warnings)
 
     def _inputs(self, found: Findings, job_id: str) -> list[Input]:
         """What the copies of the pictures that were found are called."""
@@ -186,8 +186,12 @@ class Planner:
     # -- prompts ---------------------------------------------------------------------------------------------------
 
     def _understood(self, job: Job) -> Understood:
-        asked = {**COMMON_DEFAULTS, **self._defaults, **job.model_dump(exclude_none=True)}
-        return understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"])
+        asked = self._asked(job)
+        style = job.style_prompt, job.negative_style_prompt
+        return understand(job.prompt, asked["negative_prompt"], asked["prompt_syntax"], *style)
+
+    def _asked(self, job: Job) -> dict[str, Any]:
+        return {**COMMON_DEFAULTS, **self._defaults, **job.model_dump(exclude_none=True)}
 
     # -- jobs that were begun --------------------------------------------------------------------------------------
 
@@ -251,27 +255,3 @@ _AGAIN = "Drop the job again to make all images anew."
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Problems in the order of their lines, each once."""
     return sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0)
-
-
-def _weighted(job: Job, found: Findings) -> Iterator[Any]:
-    """The LoRAs of a job, each with a weight: its own where the job gives none. Of the prompt's, those not listed."""
-    listed = {lora.name for lora in job.loras[: found.listed]}
-    for number, lora in enumerate(job.loras):
-        if number >= found.listed and lora.name in listed:
-            continue
-        entry = found.models.get(f"loras[{number}].name")
-        usual = entry.default_settings.get("weight", 1.0) if entry is not None else 1.0
-        yield lora if lora.weight is not None else lora.model_copy(update={"weight": float(usual)})
-
-
-def _references(found: Findings) -> Iterator[ModelRef]:
-    """The models that the job names, each once."""
-    given: dict[tuple[str, str], ModelRef] = {}
-    for key, entry in found.models.items():
-        given.setdefault((entry.type, entry.name), reference_to(entry, _asked(found.job, key)))
-    yield from given.values()
-    yield from found.others
-
-
-def _asked(job: Job, key: str) -> str:
-    return next((each.asked for each in models_of(job) if each.key == key), "")

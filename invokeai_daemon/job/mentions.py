@@ -20,6 +20,8 @@ ADAPTERS: Mapping[str, str] = {
     "t2i_adapters": "t2i_adapter",
     "ip_adapters": "ip_adapter",
 }
+#: The lists of adapters that follow a picture.
+CONTROLS = ("controlnets", "t2i_adapters")
 #: The keys of a job, of its tables and of its lists, that name a picture, in the order in which pictures are numbered.
 PICTURES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("init", ("image", "depth")),

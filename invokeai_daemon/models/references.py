@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from invokeai_daemon.errors import ModelMissing
 from invokeai_daemon.job.plan import ModelRef
+from invokeai_daemon.models.encoders import fitting
 from invokeai_daemon.models.entries.entry import Entry
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.strict_toml import nearest, show
@@ -24,6 +25,8 @@ WORDS = {
     "vae": ("a VAE", "autoimport/vae/"),
     "embedding": ("an embedding", "autoimport/embedding/"),
     "main": ("a main model", "autoimport/main/"),
+    "clipseg": ("a CLIPSeg model (CIDAS/clipseg-rd64-refined)", "autoimport/"),
+    "depth_estimator": ("a depth model (Depth Anything)", "autoimport/"),
 }
 #: Models of these types serve every base.
 _FOR_ANY = frozenset({"clip_vision"})
@@ -66,6 +69,34 @@ def reference(registry: Registry, type: str, asked: str, main_base: str) -> Entr
         message = f"{entry.name} is {WORDS[type][0]} for {entry.base} models; the job's model is of base {main_base}."
         raise UnfitReference(message, _others(registry, type, main_base))
     return entry
+
+
+def sound(registry: Registry, type: str) -> list[Entry]:
+    """The models of a type that can be used, in the order of their names."""
+    found = [entry for entry in registry.models() if entry.type == type and entry.status == "ok"]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def only(registry: Registry, type: str) -> Entry:
+    """The model of a type that nobody names; the first of several. Raises UnfitReference."""
+    found = sound(registry, type)
+    if not found:
+        what, folder = WORDS[type]
+        raise UnfitReference(f"{what} is needed for this, and none is here.", f"Drop one into {folder}.")
+    return found[0]
+
+
+def encoder_for(registry: Registry, adapter: Entry) -> Entry:
+    """The image encoder that an IP-Adapter looks through. Raises UnfitReference."""
+    found = fitting(adapter, sound(registry, "clip_vision"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        what = "; ".join(adapter.needs) or f"{adapter.name} looks at pictures through an image encoder; none that fits"
+        raise UnfitReference(f"{what} is here.", "Drop it into autoimport/controlnet/.")
+    names = ", ".join(entry.name for entry in found[:MOST_LISTED])
+    message = f"{adapter.name} does not say which image encoder it was trained with; here are {names}."
+    raise UnfitReference(message, "Name one with image_encoder.")
 
 
 def reference_to(entry: Entry, asked: str = "") -> ModelRef:
