@@ -29,17 +29,13 @@ PENDING = frozenset(
         "guidance",
         "style_prompt",
         "negative_style_prompt",
-        "loras",
         "controlnets",
         "t2i_adapters",
         "ip_adapters",
-        "init",
-        "init_color",
         "mask",
         "outpaint",
         "infill",
         "seam",
-        "refiner",
     }
 )
 
