@@ -32,7 +32,7 @@ def test_every_job_of_the_page_is_valid(text: str) -> None:
 
 def test_every_key_is_described() -> None:
     described = set(
-        re.findall(r"`\[?([a-z_]+)\]?`", "".join(re.findall(r"^\| (.*?) \|", section("Keys"), re.MULTILINE)))
+        re.findall(r"`\[*([a-z_]+)\]*`", "".join(re.findall(r"^\| (.*?) \|", section("Keys"), re.MULTILINE)))
     )
     assert described == set(Job.model_fields) - {"own"} - PENDING
 

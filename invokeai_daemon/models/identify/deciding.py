@@ -202,7 +202,7 @@ def _finding(where: str, weights: Weights, match: Match, said: Said, nearest: tu
         needs=tuple(family.needs(view)),
     )
     identity = replace(identity, evidence=tuple(dict.fromkeys(notes)), assumed=tuple(assumed))
-    return Finding(identity, nearest, _unusable(where, match, identity, bases, quantised.unusable))
+    return Finding(identity, nearest, _unusable(where, match, identity, bases, quantised.unusable, said))
 
 
 def _is_weights(family: Family) -> bool:
@@ -241,9 +241,13 @@ def _contradictions(match: Match, said: Said) -> Iterator[str]:
     yield f"its sidecar says {wanted}, but {match.against[0]}"
 
 
-def _unusable(where: str, match: Match, identity: Identity, bases: tuple[str, ...], quantised: str) -> str:
+def _unusable(
+    where: str, match: Match, identity: Identity, bases: tuple[str, ...], quantised: str, said: Said
+) -> str:
     family = match.family
     why = family.unusable if isinstance(family.unusable, str) else family.unusable(match.view)
+    if not why and not said.base:
+        why = family.doubtful(match.view)
     if not why and identity.base == "unknown":
         why = (
             "its base cannot be told from the file. Say it in a sidecar: a file of the same name ending in .toml with "

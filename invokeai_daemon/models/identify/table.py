@@ -203,6 +203,11 @@ def nothing_else(weights: Weights) -> Iterable[Need]:
     return ()
 
 
+def nothing_doubtful(weights: Weights) -> str:
+    """The doubts about a family that its facts settle."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of model, in InvokeAI's words."""
@@ -224,6 +229,8 @@ class Family:
     dialect: Choice = NONE
     #: Why it cannot be used, and what to do; empty when it can. A function where it depends on the file.
     unusable: str | Callable[[Weights], str] = ""
+    #: The same, unless a sidecar says its base: then its user knows better.
+    doubtful: Callable[[Weights], str] = nothing_doubtful
     #: What it cannot be used without and is not in this file.
     needs: Callable[[Weights], Iterable[Need]] = nothing_else
     #: Types whose rows give way when this one fits too: a main model with merged LoRA keys is a main model.

@@ -171,16 +171,24 @@ def _unusable(weights: Weights) -> str:
     facts = _known(weights)
     if is_motion(facts):
         return "it changes the motion modules of AnimateDiff, and films are not made here"
-    if facts.namesakes:
-        target = next((target for target in facts.targets if target.place.part == "unet"), facts.targets[0])
-        size = measured(target.layer.measure)
-        return f"no model that is known has layers of its sizes ({shorten(target.stem)} is one of {size})"
     if facts.broken:
         return f"{shorten(facts.broken)}. The file is damaged or was merged wrongly: fetch it again"
     if facts.unusable and len(facts.unusable) == len(facts.kinds):
         kinds = " and ".join(facts.unusable)
         return f"its layers are {kinds}, which cannot be applied yet. Look for a LoRA, LoHa or LoKr version of it"
     return ""
+
+
+def _doubtful(weights: Weights) -> str:
+    facts = _known(weights)
+    if not facts.namesakes:
+        return ""
+    target = next((target for target in facts.targets if target.place.part == "unet"), facts.targets[0])
+    size = measured(target.layer.measure)
+    return (
+        f"no model that is known has layers of its sizes ({shorten(target.stem)} is one of {size}). If you have the "
+        "model that it was trained for, say its base in a sidecar: a file of the same name ending in .toml"
+    )
 
 
 _MARKS: tuple[Rule, ...] = (
@@ -200,6 +208,7 @@ FAMILIES: tuple[Family, ...] = (
         variant=_Variant(()),
         dialect=_Dialect(()),
         unusable=_unusable,
+        doubtful=_doubtful,
         before=("embedding",),
     ),
     Family(
@@ -211,6 +220,7 @@ FAMILIES: tuple[Family, ...] = (
         format="lycoris",
         dialect=_Dialect(()),
         unusable=_unusable,
+        doubtful=_doubtful,
         before=("lora",),
     ),
 )
