@@ -17,7 +17,7 @@ from invokeai_daemon.engine.noise import draw, first_noise, seeded
 from invokeai_daemon.engine.passes import Desk, Mode, Pass
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
-from invokeai_daemon.job.plan_job import usual_side
+from invokeai_daemon.job.usual import usual
 
 #: Pixels that the sides of the first pass are multiples of.
 GRID = 8
@@ -59,4 +59,5 @@ def trained_side(pipeline: Pipeline) -> int:
     latents: Any = pipeline.denoiser.model.config.get("sample_size")
     if isinstance(latents, int):
         return latents * pipeline.pixels_per_latent
-    return usual_side(pipeline.model.base, pipeline.model.prediction_type)
+    model = pipeline.model
+    return usual(model.base, model.variant, model.prediction_type).side
