@@ -119,7 +119,6 @@ class Planner:
                 reference_to(entry),
                 model_defaults=entry.default_settings,
                 settings_defaults=self._defaults,
-                base=entry.base,
                 draw_seed=seed,
                 file_name=self._settings.output.file_name,
                 limits=self._settings.limits,

@@ -18,7 +18,7 @@ from invokeai_daemon.daemon.logs import events
 from invokeai_daemon.daemon.supervise import Death, Worker
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
-from invokeai_daemon.job.plan_job import usual_side
+from invokeai_daemon.job.usual import Usual, usual
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.workers.protocol import Message
@@ -26,7 +26,7 @@ from invokeai_daemon.workers.protocol import Message
 #: No job has this name: those of files never begin with a dot.
 JOB = ".thumbnail"
 PROMPT = "a lake in front of mountains, in the morning"
-SEED, STEPS, CFG_SCALE = 42, 12, 7.5
+SEED, STEPS = 42, 12
 #: Smallest side, and what sides are a multiple of, in pixels.
 SIDE = 64
 #: How a warning of the renderer begins that says that the picture shows nothing.
@@ -171,16 +171,17 @@ def _key_of_place(entry: Entry) -> str:
 
 def _plan(entry: Entry, key: str) -> Plan:
     """The plan of a test picture: half as wide as usual, in few steps."""
-    width, height = (_side(entry, name) for name in ("width", "height"))
-    scheduler = str(entry.default_settings.get("scheduler", "euler"))
-    image = Image(1, SEED, PROMPT, "", width, height, STEPS, CFG_SCALE, scheduler)
+    known = usual(entry.base, entry.variant, entry.prediction_type)
+    width, height = (_side(entry, name, known) for name in ("width", "height"))
+    scheduler, steps = str(entry.default_settings.get("scheduler", "euler")), min(STEPS, known.steps)
+    image = Image(1, SEED, PROMPT, "", width, height, steps, known.cfg_scale, scheduler, guidance=known.guidance)
     model = ModelRef(entry.name, entry.path, entry.base, entry.type, entry.hash, entry.variant, entry.prediction_type)
     return Plan(JOB, model, (image,), priority=-1000, file_name=f"{key}.png")
 
 
-def _side(entry: Entry, name: str) -> int:
-    usual = entry.default_settings.get(name, usual_side(entry.base, entry.prediction_type))
-    return max(SIDE, usual // 2 // SIDE * SIDE) if isinstance(usual, int) else 4 * SIDE
+def _side(entry: Entry, name: str, known: Usual) -> int:
+    side = entry.default_settings.get(name, known.side)
+    return max(SIDE, side // 2 // SIDE * SIDE) if isinstance(side, int) else 4 * SIDE
 
 
 def _read(file: Path) -> dict[str, str]:

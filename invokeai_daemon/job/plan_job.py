@@ -14,29 +14,27 @@ from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.fitting import SMALLEST, Size, fitted, outpainted, own_size
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL, Image, Input, ModelRef, Plan
+from invokeai_daemon.job.schedulers import schedulers_of
 from invokeai_daemon.job.schema import MAX_SEED, Job, Values, Variation
+from invokeai_daemon.job.usual import usual
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.strict_toml import Document, dump_toml, validate
 
-#: What a job gets when neither it, nor its model, nor the settings say.
+#: The scheduler of whoever names none; every model can be rendered with it.
+SCHEDULER = "euler"
+#: What a job gets when neither it, nor its model, nor the settings say; the rest is usual for the kind of its model.
 COMMON_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
         "negative_prompt": "",
         "prompt_syntax": "invokeai",
-        "steps": 30,
-        "cfg_scale": 7.5,
-        "scheduler": "euler",
+        "scheduler": SCHEDULER,
         "iterations": 1,
         "priority": 0,
     }
 )
-#: The side in pixels that the models of a base were trained at.
-BASE_SIZES: Mapping[str, int] = MappingProxyType({"sd-1": 512, "sd-2": 512, "sdxl": 1024, "sdxl-refiner": 1024})
-#: That of the models of a base that were trained on, to predict something else.
-LARGER_SIZES: Mapping[tuple[str, str | None], int] = MappingProxyType({("sd-2", "v_prediction"): 768})
 #: The keys of a model's default settings that are a job's; the others (vae, …) are not about the picture asked for.
 MODEL_KEYS = frozenset(
-    {"width", "height", "steps", "cfg_scale", "cfg_rescale_multiplier", "scheduler", "negative_prompt"}
+    {"width", "height", "steps", "cfg_scale", "cfg_rescale_multiplier", "guidance", "scheduler", "negative_prompt"}
 )
 #: The keys of a job that need no default: without them an image is as usual.
 OPTIONAL: tuple[str, ...] = tuple(key for key in USUAL if key in Values.model_fields)
@@ -49,11 +47,6 @@ def model_name(job: Job, settings_defaults: Mapping[str, Any]) -> str | None:
     return job.model if job.model is not None else settings_defaults.get("model")
 
 
-def usual_side(base: str, prediction_type: str | None) -> int:
-    """The side in pixels of a picture that nobody gave a size."""
-    return LARGER_SIZES.get((base, prediction_type), BASE_SIZES.get(base, 512))
-
-
 def resolve(
     job: Job,
     job_id: str,
@@ -61,7 +54,6 @@ def resolve(
     *,
     model_defaults: Mapping[str, Any],
     settings_defaults: Mapping[str, Any],
-    base: str,
     draw_seed: Callable[[], int],
     file_name: str,
     limits: LimitSettings,
@@ -73,12 +65,8 @@ def resolve(
     `init_size` is that of the init image, upright; without it the size of the result is what is asked.
     Raises JobError.
     """
-    values = {
-        **_base_defaults(base, model.prediction_type),
-        **settings_defaults,
-        **_model_defaults(model, model_defaults),
-        **job.model_dump(include=set(Values.model_fields), exclude_none=True),
-    }
+    asked = job.model_dump(include=set(Values.model_fields), exclude_none=True)
+    values = _fitting(model, {**settings_defaults, **_model_defaults(model, model_defaults)}) | asked
     if init_size is not None:
         values.update(_size_from(job, init_size, (values["width"], values["height"])))
     _check_limits(job, values, limits)
@@ -151,7 +139,6 @@ def from_resolved(raw: bytes, where: str) -> Plan:
         model,
         model_defaults={},
         settings_defaults={},
-        base=model.base,
         draw_seed=lambda: 0,
         file_name=job.resolved.file_name,
         limits=_NO_LIMITS,
@@ -182,9 +169,25 @@ def _seed_keys(images: Sequence[Image]) -> dict[str, Any]:
     return {**said, "variation": variation if any(variation.values()) else None}
 
 
-def _base_defaults(base: str, prediction_type: str | None) -> dict[str, Any]:
-    side = usual_side(base, prediction_type)
-    return {**COMMON_DEFAULTS, "width": side, "height": side}
+def _fitting(model: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job of a model gets when it does not say: these defaults, as far as the model can heed them, else what is
+    usual for it.
+    """
+    known = usual(model.base, model.variant, model.prediction_type)
+    values = {
+        **COMMON_DEFAULTS,
+        "width": known.side,
+        "height": known.side,
+        "steps": known.steps,
+        "cfg_scale": known.cfg_scale,
+        "guidance": known.guidance,
+        **defaults,
+    }
+    if known.guidance is None:
+        del values["guidance"]
+    if values["scheduler"] not in schedulers_of(model.base):
+        values["scheduler"] = SCHEDULER
+    return values
 
 
 def _model_defaults(model: ModelRef, defaults: Mapping[str, Any]) -> dict[str, Any]:

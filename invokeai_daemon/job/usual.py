@@ -44,5 +44,5 @@ TABLE: Mapping[tuple[str, str | None], Usual] = MappingProxyType(
 
 def usual(base: str, variant: str | None = None, prediction_type: str | None = None) -> Usual:
     """What is usual for a model."""
-    keys = ((base, variant), (base, prediction_type), (base, None))
+    keys = [*((base, word) for word in (variant, prediction_type) if word is not None), (base, None)]
     return next((TABLE[key] for key in keys if key in TABLE), Usual())

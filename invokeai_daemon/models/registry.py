@@ -18,7 +18,7 @@ from invokeai_daemon.errors import ModelError, ModelMissing, Problem, UnfitModel
 from invokeai_daemon.files import locked, write_atomically
 from invokeai_daemon.models.entries.change import VERDICTS, Change
 from invokeai_daemon.models.entries.contents import Contents, absolute, is_in_place, origin
-from invokeai_daemon.models.entries.entry import RENDERABLE, Entry
+from invokeai_daemon.models.entries.entry import FOR_PAINTING, RENDERABLE, Entry
 from invokeai_daemon.models.entries.memory import Memory
 from invokeai_daemon.models.entries.presence import Presence
 from invokeai_daemon.models.entries.sheet import Sheet
@@ -128,7 +128,7 @@ class Registry:
         if not usable:
             what = f"No {_KINDS} model" if mains else "No model"
             raise ModelMissing(f"{what} is registered yet. Drop one into autoimport/main/; the job starts then.")
-        ordinary = next((entry for entry in usable if (entry.variant or "normal") == "normal"), usable[0])
+        ordinary = next((entry for entry in usable if entry.variant not in FOR_PAINTING), usable[0])
         return next((entry for entry in usable if entry.default), ordinary)
 
     def of_type(self, text: str, type: str) -> list[Entry]:

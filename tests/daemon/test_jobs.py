@@ -274,11 +274,11 @@ def test_a_job_whose_model_is_missing_waits_and_starts_when_it_lands(desk: Desk)
 
 
 def test_a_job_whose_model_no_job_can_use_fails_at_once_and_is_told_which_can(desk: Desk) -> None:
-    desk.register("flow", base="flux")
+    desk.register("flow", base="flux2")
     desk.drop("cat.toml", JOB + 'model = "flow"\n')
     desk.tick()
     assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}
-    assert "line 4: model: flow is a flux model, which cannot be rendered yet" in desk.error("cat")
+    assert "line 4: model: flow is a flux2 model, which cannot be rendered yet" in desk.error("cat")
     assert "Use paint." in desk.error("cat")
 
 

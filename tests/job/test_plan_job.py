@@ -28,7 +28,6 @@ def no_draw() -> int:
 ARGUMENTS: dict[str, Any] = {
     "model_defaults": {},
     "settings_defaults": {},
-    "base": "sd-1",
     "draw_seed": lambda: 7,
     "file_name": "{number:04}.{seed}.png",
     "limits": LimitSettings(),
@@ -42,7 +41,6 @@ def planned(job: Job, **changes: Any) -> Plan:
 def test_the_base_decides_what_nobody_else_does() -> None:
     image = planned(Job(prompt="a cat")).images[0]
     assert (image.width, image.height, image.steps, image.cfg_scale, image.scheduler) == (512, 512, 30, 7.5, "euler")
-    assert planned(Job(prompt="a cat"), base="sdxl").images[0].width == 1024
 
 
 @pytest.mark.parametrize(
@@ -57,8 +55,36 @@ def test_the_base_decides_what_nobody_else_does() -> None:
 )
 def test_a_picture_is_as_large_as_those_the_model_was_trained_with(base: str, predicts: str | None, side: int) -> None:
     model = replace(MODEL, base=base, prediction_type=predicts)
-    image = resolve(Job(prompt="a cat"), "cat", model, **{**ARGUMENTS, "base": base}).images[0]
+    image = resolve(Job(prompt="a cat"), "cat", model, **ARGUMENTS).images[0]
     assert (image.width, image.height) == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("base", "variant", "expected"),
+    [
+        ("sd-3", "medium", (1024, 28, 4.5, None)),
+        ("sd-3", "large", (1024, 28, 3.5, None)),
+        ("flux", "dev", (1024, 28, 1.0, 3.5)),
+        ("flux", "schnell", (1024, 4, 1.0, None)),
+        ("flux", "dev_fill", (1024, 28, 1.0, 30.0)),
+    ],
+)
+def test_a_picture_is_made_and_guided_as_is_usual_for_its_model(base: str, variant: str, expected: Any) -> None:
+    model = replace(MODEL, base=base, variant=variant, prediction_type="flow")
+    image = resolve(Job(prompt="a cat"), "cat", model, **ARGUMENTS).images[0]
+    assert (image.width, image.steps, image.cfg_scale, image.guidance) == expected
+    assert from_resolved(to_toml(Plan("cat", model, (image,))).encode(), "job.toml").images == (image,)
+
+
+def test_defaults_that_a_model_cannot_heed_are_left_out_and_what_a_job_says_is_not() -> None:
+    defaults = {**ARGUMENTS, "settings_defaults": {"scheduler": "dpmpp_2m_k", "guidance": 4.0}}
+    schnell = replace(MODEL, base="flux", variant="schnell")
+    image = resolve(Job(prompt="a cat"), "cat", schnell, **defaults).images[0]
+    assert (image.scheduler, image.guidance) == ("euler", None)
+    asked = resolve(Job(prompt="a cat"), "cat", MODEL, **defaults).images[0]
+    assert (asked.scheduler, asked.guidance) == ("dpmpp_2m_k", None)
+    told = resolve(Job(prompt="a cat"), "cat", replace(schnell, variant="dev"), **defaults).images[0]
+    assert told.guidance == 4.0
 
 
 def test_the_job_wins_over_the_model_and_the_model_over_the_settings() -> None:

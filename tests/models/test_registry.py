@@ -182,10 +182,10 @@ def test_a_model_that_cannot_be_rendered_is_found_but_not_usable(
         ({"type": "vae", "path": "/gone"}, "cat is of type vae; a job needs a main model"),
         ({"base": "sd-2", "variant": "edit"}, "cat is a sd-2 edit model, which cannot be rendered yet"),
         (
-            {"base": "flux"},
-            "cat is a flux model, which cannot be rendered yet; ordinary sd-1, sd-2 and sdxl models can",
+            {"base": "flux2"},
+            "cat is a flux2 model, which cannot be rendered yet; ordinary sd-1, sd-2, sdxl and sd-3 models",
         ),
-        ({"base": "flux", "status": "unusable", "reason": "its T5 is missing."}, "cannot be rendered yet"),
+        ({"base": "flux2", "status": "unusable", "reason": "its T5 is missing."}, "cannot be rendered yet"),
     ],
 )
 def test_a_model_that_no_job_can_ever_use_is_told_from_one_that_may_arrive(
@@ -196,7 +196,7 @@ def test_a_model_that_no_job_can_ever_use_is_told_from_one_that_may_arrive(
         registry.usable("cat")
 
 
-@pytest.mark.parametrize("base", ["sd-1", "sd-2", "sdxl"])
+@pytest.mark.parametrize("base", ["sd-1", "sd-2", "sdxl", "sd-3", "flux"])
 def test_a_job_can_use_ordinary_models_of_these_bases(registry: Registry, root: Root, base: str) -> None:
     registry.add(entry(root, base=base))
     assert registry.usable("cat").base == registry.default_main().base == base
@@ -592,8 +592,8 @@ def test_the_default_model_is_the_marked_one_else_the_first(root: Root) -> None:
 def test_no_default_model_is_made_up(root: Root) -> None:
     with pytest.raises(ModelMissing, match="No model is registered yet"):
         Registry(root).default_main()
-    Registry(root).add(entry(root, base="flux"))
-    with pytest.raises(ModelMissing, match="No sd-1, sd-2 or sdxl model is registered yet"):
+    Registry(root).add(entry(root, base="flux2"))
+    with pytest.raises(ModelMissing, match="No sd-1, sd-2, sdxl, sd-3 or flux model is registered yet"):
         Registry(root).default_main()
 
 

@@ -51,7 +51,6 @@ def planned_again(text: str) -> Plan:
         PLAN.model,
         model_defaults={},
         settings_defaults={"steps": 999, "negative_prompt": "not asked for"},
-        base="sd-1",
         draw_seed=lambda: 0,
         file_name="{number}",
         limits=LimitSettings(max_pixels=2**31),

@@ -26,7 +26,6 @@ _OWN_KEYS = OWN_PREFIX
 PENDING = frozenset(
     {
         "vae",
-        "guidance",
         "style_prompt",
         "negative_style_prompt",
         "controlnets",

@@ -11,9 +11,17 @@ from typing import Any
 
 STATUSES = ("ok", "unusable", "missing", "unknown", "rejected")
 #: What the engine can render from text: variants of main models, by base.
-RENDERABLE = {"sd-1": ("normal", "inpaint"), "sd-2": ("normal", "inpaint"), "sdxl": ("normal", "inpaint")}
+RENDERABLE = {
+    "sd-1": ("normal", "inpaint"),
+    "sd-2": ("normal", "inpaint"),
+    "sdxl": ("normal", "inpaint"),
+    "sd-3": ("normal", "medium", "large"),
+    "flux": ("normal", "dev", "schnell", "dev_fill"),
+}
+#: Variants that were trained to paint into pictures, which others make better from text.
+FOR_PAINTING = frozenset({"inpaint", "dev_fill"})
 #: The same in words.
-RENDERABLE_WORDS = "ordinary sd-1, sd-2 and sdxl models"
+RENDERABLE_WORDS = "ordinary sd-1, sd-2, sdxl and sd-3 models, and FLUX.1 dev, schnell and Fill"
 #: What the engine can render from pictures only, by base: variants of main models, and what they do.
 _FROM_PICTURES = {
     "sd-1": {"edit": "changes pictures as prompts instruct"},
