@@ -227,17 +227,18 @@ class Arrivals:
 
     def _accept(self, path: Path, reading: Reading, now: float) -> None:
         job, job_id = reading.jobs[0][1], self._spool.free_id(self._stem(path))
-        taken = self._planner.keep_pictures(job, job_id, path.parent)
-        ticket = self._spool.accept(path, job_id, self._planner.priority(job))
+        pictures = self._planner.keep_pictures(job, job_id, path.parent)
+        with self.guests.taken(pictures, now):
+            ticket = self._spool.accept(path, job_id, self._planner.priority(job))
         self._queue.enter(ticket, job, reading.signature, places=[path.parent])
-        self.guests.take(taken, now)
 
     def _set_aside(self, path: Path, reading: Reading, now: float) -> None:
-        job_id, taken = self._spool.free_id(self._stem(path)), []
+        job_id, pictures = self._spool.free_id(self._stem(path)), []
         for number, (_, job) in enumerate(reading.jobs, start=1):
-            taken += self._planner.keep_pictures(job, _own_id(job_id, number, reading), path.parent)
-        self.take_apart(self._spool.set_aside(path, job_id), [path.parent])
-        self.guests.take(taken, now)
+            pictures += self._planner.keep_pictures(job, _own_id(job_id, number, reading), path.parent)
+        with self.guests.taken(pictures, now):
+            ticket = self._spool.set_aside(path, job_id)
+        self.take_apart(ticket, [path.parent])
 
     def _own_places(self, path: Path, job: Job) -> list[Place]:
         return self._planner.own_places(job, self._spool.free_id(self._stem(path)))

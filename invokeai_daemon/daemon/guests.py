@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,13 +119,25 @@ class Guests:
         taken = self._taken.get(picture)
         return taken is not None and taken[0] == _signature(picture)
 
-    def take(self, pictures: Iterable[Path], now: float) -> None:
-        """Pictures were copied: they may leave the inbox."""
+    @contextmanager
+    def taken(self, pictures: Iterable[Path], now: float) -> Iterator[None]:
+        """Pictures were copied: they may leave the inbox once the body has taken their job. Noted before, for a crash.
+
+        A job that is not taken keeps its pictures.
+        """
+        noted = dict(self._taken)
         for picture in pictures:
             signature = _signature(picture)
             if signature is not None and self._is_in_inbox(picture):
                 self._taken[picture] = signature, now + self.linger
-        self._write()
+        if self._taken != noted:
+            self._write()
+        try:
+            yield
+        except OSError:
+            self._taken = noted
+            self._write()
+            raise
 
     def leave(self, now: float, arriving: Iterable[Path]) -> list[Path]:
         """Remove taken pictures that no job of their drop can name any more; where they were."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -375,3 +376,76 @@ def test_the_copies_say_whose_they_are(desk: Desk) -> None:
     assert noted["asked"] == "photo.png"
     assert noted["file"] == "inputs/1-photo.png"
     assert noted["hash"].startswith("sha256:")
+
+
+# Crashes
+
+
+class Death(BaseException):
+    """The process is killed: nothing that it wanted to do afterwards happens."""
+
+
+class Mortal:
+    """The calls of the system that change the disk; the n-th and all after it do not happen."""
+
+    CALLS = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lives: int) -> None:
+        self.left = lives
+        for name in self.CALLS:
+            monkeypatch.setattr(os, name, self._dying(getattr(os, name)))
+
+    def _dying(self, call: Any) -> Any:
+        def dying(*arguments: Any, **options: Any) -> Any:
+            if self.left == 0:
+                raise Death
+            self.left -= 1
+            return call(*arguments, **options)
+
+        return dying
+
+
+def drop_aside(root: Root, name: str, files: dict[str, bytes]) -> None:
+    aside = root.path / f"aside-{name}"
+    aside.mkdir()
+    for each, content in files.items():
+        (aside / each).write_bytes(content)
+    aside.rename(root.inbox / name)
+
+
+def test_a_crash_at_any_step_loses_no_job_and_no_picture(tmp_path: Path) -> None:
+    """Taken in, claimed, rendered: the process dies before its n-th change on the disk, n = 0, 1, 2, …"""
+    for lives in range(0, 200, 2):
+        root = Root(tmp_path / str(lives))
+        root.make()
+        Desk(root).register()
+        drop_aside(root, "set", {"photo.png": picture(), "other.jpg": picture(kind="JPEG"), "job.toml": INIT.encode()})
+        drop_aside(root, "list", {"two.txt": b"a cow -W64 -H64\na dog -W64 -H64\n"})
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(patch, lives)
+            with suppress(Death):
+                run_down(root)
+        run_down(root)
+        assert_all_is_done(root)
+        if mortal.left:
+            break
+    else:
+        raise AssertionError("the work was never completed")
+    assert lives > 30
+
+
+def run_down(root: Root) -> None:
+    desk = Desk(root)
+    for _ in range(4):
+        desk.tick(QUIET)
+        for active in list(desk.board.jobs.values()):
+            desk.render(active)
+
+
+def assert_all_is_done(root: Root) -> None:
+    done = {path.stem for path in root.state_folder("done").glob("*.toml")}
+    assert done == {"set", "list-two-0001", "list-two-0002"}
+    assert (root.outputs / "set/inputs/1-photo.png").read_bytes() == picture()
+    assert {path.name for path in root.outputs.iterdir()} == done
+    assert not list(root.outputs.rglob(".tmp-*"))
+    assert [path.name for path in root.inbox.rglob("*") if path.suffix in (".png", ".jpg")] == ["other.jpg"]
