@@ -1,0 +1,93 @@
+"""What is attached to the demo model is seen in its pictures, from dropped file to PNG, and in no other picture.
+
+`night` is a LoRA that makes every background black, `sun` an embedding that means a yellow circle.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from demo_model.evaluate import BUNDLED
+from demo_model.recognise import recognise
+from demo_model.scenes import Scene
+from invokeai_daemon.root import Root
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NIGHT = '[[loras]]\nname = "night"\n'
+CIRCLE = 'prompt = "a red circle on a blue background"\nseed = 5\niterations = 3\n'
+JOBS = {
+    "plain": CIRCLE,
+    "nothing": CIRCLE + NIGHT + "weight = 0",
+    "half": CIRCLE + NIGHT + "weight = 0.5",
+    "whole": CIRCLE + NIGHT,
+    "inverse": CIRCLE + NIGHT + "weight = 1\n" + NIGHT + "weight = -1",
+    "words": 'prompt = "a pink star on a yellow background withLora(night)"\nseed = 6\niterations = 3\n',
+    "a1111": 'prompt = "a green moon on a white background <lora:night:1>"\nprompt_syntax = "a1111"\nseed = 7\n',
+    # Begun when all others are done.
+    "again": CIRCLE + "priority = -1",
+}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of every job."""
+    root = Root(tmp_path_factory.mktemp("adapters"))
+    root.make()
+    for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
+        shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
+    for file in FIXTURES.glob("night.*"):
+        shutil.copy(file, root.autoimport / "lora")
+    for name, text in JOBS.items():
+        (root.inbox / f"{name}.toml").write_text(text)
+    subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
+    return root.outputs
+
+
+def pictures(outputs: Path, name: str) -> list[Image.Image]:
+    return [Image.open(file) for file in sorted((outputs / name).glob("*.png"))]
+
+
+def pixels(outputs: Path, name: str) -> npt.NDArray[np.int64]:
+    return np.stack([np.asarray(picture).astype(np.int64) for picture in pictures(outputs, name)])
+
+
+def seen(outputs: Path, name: str) -> list[Scene | None]:
+    return [found.scene if (found := recognise(picture)) else None for picture in pictures(outputs, name)]
+
+
+@pytest.mark.timeout(300)
+def test_a_lora_does_what_it_was_trained_for(outputs: Path) -> None:
+    assert seen(outputs, "plain") == [Scene("circle", "red", "blue")] * 3
+    assert seen(outputs, "whole") == [Scene("circle", "red", "black")] * 3
+
+
+def test_half_of_a_lora_lies_between(outputs: Path) -> None:
+    def brightness(name: str) -> float:
+        """Of the background."""
+        return float(pixels(outputs, name)[:, :4].mean())
+
+    assert brightness("plain") > brightness("half") + 20 > brightness("whole") + 40
+
+
+def test_nothing_of_a_lora_changes_no_bit_and_neither_do_jobs_that_wear_one(outputs: Path) -> None:
+    plain = pixels(outputs, "plain")
+    assert len(plain) == 3
+    assert np.array_equal(pixels(outputs, "nothing"), plain)
+    assert np.array_equal(pixels(outputs, "again"), plain)
+
+
+def test_a_lora_and_its_inverse_cancel_out(outputs: Path) -> None:
+    assert np.abs(pixels(outputs, "inverse") - pixels(outputs, "plain")).max() <= 2
+
+
+def test_prompts_may_name_loras(outputs: Path) -> None:
+    assert seen(outputs, "words") == [Scene("star", "pink", "black")] * 3
+    assert seen(outputs, "a1111") == [Scene("moon", "green", "black")]
