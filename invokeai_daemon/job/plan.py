@@ -163,6 +163,8 @@ class Plan:
     references: tuple[ModelRef, ...] = ()
     #: The pictures that the images name.
     inputs: tuple[Input, ...] = ()
+    #: What the user may not expect: a sentence each, for the results.
+    warnings: tuple[str, ...] = ()
 
     def reference(self, type: str, name: str) -> ModelRef:
         """The model that an image names, of a type: lora, vae, controlnet, …"""

@@ -69,3 +69,5 @@ class Resolved(Table):
     references: list[RecordedModel] = Field(default_factory=list)
     #: The pictures that were planned with.
     inputs: list[RecordedInput] = Field(default_factory=list)
+    #: What was not as the user may have expected.
+    warnings: list[str] = Field(default_factory=list)
