@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from math import isqrt
 from types import MappingProxyType
 from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
-from invokeai_daemon.job.fitting import SMALLEST, Size, fitted, outpainted, own_size
+from invokeai_daemon.job.fitting import SMALLEST, STEP, Size, fitted, outpainted, own_size
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL, Image, Input, ModelRef, Plan
 from invokeai_daemon.job.schedulers import schedulers_of
-from invokeai_daemon.job.schema import MAX_SEED, Job, Values, Variation
+from invokeai_daemon.job.schema import MAX_SEED, Hires, Job, Values, Variation
 from invokeai_daemon.job.usual import usual
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.strict_toml import Document, dump_toml, validate
@@ -85,16 +86,26 @@ def resolve(
             scheduler=values["scheduler"],
             variations=mixed,
             **{key: values[key] for key in OPTIONAL if key in values},
-            **_as_asked(job),
+            **_as_asked(job, model_defaults),
         )
         for number, (seed, mixed) in enumerate(zip(seeds, variations, strict=True), start=1)
     )
     return Plan(job_id, model, images, values["priority"], file_name, job.carried)
 
 
-def _as_asked(job: Job) -> dict[str, Any]:
+def _as_asked(job: Job, model_defaults: Mapping[str, Any]) -> dict[str, Any]:
     asked = {key: getattr(job, key) for key in AS_ASKED}
+    if job.hires is not None:
+        asked["hires"] = _sized(job.hires, model_defaults)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()}
+
+
+def _sized(hires: Hires, model_defaults: Mapping[str, Any]) -> Hires:
+    """The first pass of a large picture has the area of the model's own pictures, where its default settings say it."""
+    width, height = (model_defaults.get(key) for key in ("width", "height"))
+    if hires.size is not None or not width or not height:
+        return hires
+    return hires.model_copy(update={"size": max(SMALLEST, isqrt(width * height) // STEP * STEP)})
 
 
 def to_toml(plan: Plan) -> str:
@@ -123,6 +134,7 @@ def _references(plan: Plan) -> dict[str, Any]:
     listed = {
         "references": [asdict(each) for each in plan.references],
         "inputs": [asdict(each) for each in plan.inputs],
+        "warnings": list(plan.warnings),
     }
     return {key: value for key, value in listed.items() if value}
 
@@ -147,6 +159,7 @@ def from_resolved(raw: bytes, where: str) -> Plan:
         plan,
         references=tuple(ModelRef(**each.model_dump()) for each in job.resolved.references),
         inputs=tuple(Input(**each.model_dump()) for each in job.resolved.inputs),
+        warnings=tuple(job.resolved.warnings),
     )
 
 

@@ -13,7 +13,7 @@ from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import ModelRef, Plan
 from invokeai_daemon.job.plan_job import from_resolved, model_name, resolve, to_toml
-from invokeai_daemon.job.schema import Job
+from invokeai_daemon.job.schema import Hires, Job
 from invokeai_daemon.settings import LimitSettings
 from invokeai_daemon.strict_toml import dump_toml
 from tests.job.strategies import job_keys, jobs, own_keys, plans, seeds
@@ -198,3 +198,11 @@ def test_a_job_that_was_never_planned_is_no_resolved_job() -> None:
 def test_a_plan_is_read_back_although_the_limits_have_shrunk_since() -> None:
     plan = planned(Job(prompt="", width=8192, height=8192, seed=1), limits=LimitSettings(max_pixels=2**30))
     assert from_resolved(to_toml(plan).encode(), "job.toml") == plan
+
+
+def test_a_large_picture_is_begun_in_the_area_of_the_models_own() -> None:
+    job, size = Job(prompt="", hires=Hires()), {"width": 96, "height": 64}
+    assert planned(job, model_defaults=size).images[0].hires == Hires(size=72)
+    assert planned(Job(prompt="", hires=Hires(size=640)), model_defaults=size).images[0].hires == Hires(size=640)
+    assert planned(job).images[0].hires == Hires()
+    assert planned(job, model_defaults={"width": 96}).images[0].hires == Hires()

@@ -26,7 +26,8 @@ GRID = 8
 def hires(desk: Desk, image: Image) -> Mode:
     """A pass at about the model's own size, then one from its enlarged latents."""
     assert image.hires is not None
-    width, height = first_size(image.width, image.height, trained_side(desk.pipeline))
+    side = image.hires.size or trained_side(desk.pipeline)
+    width, height = first_size(image.width, image.height, side)
     small = replace(image, width=width, height=height, denoising_end=1.0)
     made = yield Pass(small, then="latents")
     large = replace(image, perlin=0.0, h_symmetry_time_pct=0.0, v_symmetry_time_pct=0.0, denoising_start=0.0)

@@ -106,6 +106,9 @@ class Hires(Table):
     """A picture larger than the model's own size, in two passes: made small, enlarged, and refined."""
 
     strength: Fraction = Field(0.75, description="how much the second pass makes anew")
+    size: Size | None = Field(
+        None, description="side of the squares that the model was trained on; its own if not given"
+    )
 
 
 class Refiner(Table):
