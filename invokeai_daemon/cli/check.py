@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from invokeai_daemon.cli.drops import read_drop
+from invokeai_daemon.cli.ingredients import ingredients
 from invokeai_daemon.cli.options import with_root
 from invokeai_daemon.daemon.planning import Planner
 from invokeai_daemon.errors import ModelMissing
@@ -18,6 +19,7 @@ from invokeai_daemon.job.schema import Job
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import load_settings
+from invokeai_daemon.spool.names import parse_queued, safe_id
 
 
 @click.command()
@@ -26,21 +28,28 @@ from invokeai_daemon.settings import load_settings
 def check(root: Root, path: Path) -> int:
     """Validate the job file JOB and print what would run. Exits 1 with every problem when it is not valid."""
     drop = read_drop(path)
-    planner = planner_of(root)
+    planner = planner_of(root, path.absolute().parent)
     for job in drop.jobs:
-        click.echo("\n".join(forecast(job, path.stem, planner)))
+        click.echo("\n".join(forecast(job, path, planner)))
     return 0
 
 
-def planner_of(root: Root) -> Planner:
-    """The daemon's own planner. Raises SettingsError."""
+def planner_of(root: Root, beside: Path) -> Planner:
+    """The daemon's own planner, for a job that lies in a folder and would be dropped with what is beside it.
+
+    Raises SettingsError.
+    """
     settings = load_settings(root.settings_file)
+    limits = settings.limits
+    limits = limits.model_copy(update={"image_folders": [*limits.image_folders, str(beside)]})
+    settings = settings.model_copy(update={"limits": limits})
     defaults = parse_defaults(settings.defaults, str(root.settings_file))
     return Planner(root, settings, defaults, Registry(root))
 
 
-def forecast(job: Job, job_id: str, planner: Planner) -> list[str]:
-    """What the daemon would do with a valid job. Raises JobError where models and settings forbid it."""
+def forecast(job: Job, path: Path, planner: Planner) -> list[str]:
+    """What the daemon would do with a valid job. Raises JobError where models, pictures or settings forbid it."""
+    queued = parse_queued(path.name)
     drawn = False
 
     def draw() -> int:
@@ -49,12 +58,15 @@ def forecast(job: Job, job_id: str, planner: Planner) -> list[str]:
         return 0
 
     try:
-        plan = planner.plan(job, job_id, seed=draw)
+        plan = planner.plan(
+            job, queued.id if queued else safe_id(path.stem), seed=draw, places=[path.absolute().parent]
+        )
     except ModelMissing as missing:
         return [f"{job.source.where} is valid. It would wait: {missing}"]
     return [
         f"{job.source.where} is valid. {described(plan)}",
         "The seed is drawn when it starts." if drawn else seeds(plan),
+        *ingredients(plan),
         *prompts(plan),
     ]
 
@@ -79,7 +91,9 @@ def prompts(plan: Plan) -> list[str]:
         for key, tree in (("prompt", seen.positive), ("negative_prompt", seen.negative))
         if tree.plain_text != said[key]
     ]
-    return [*lines, *(f"Note: {warning}." for warning in seen.warnings)]
+    meant = [f"{each.asked} means the embedding {each.name}." for each in plan.references if each.type == "embedding"]
+    notes = [f"Note: {warning.rstrip('.')}." for warning in (*seen.warnings, *plan.warnings)]
+    return [*lines, *meant, *notes]
 
 
 def seeds(plan: Plan) -> str:
