@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from invokeai_daemon.job.fitting import Size, is_alike
+from invokeai_daemon.job.schedulers import schedulers_of
 from invokeai_daemon.job.schema import Init, Job
+from invokeai_daemon.strict_toml import show
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ _OF_WHOLE_PICTURES = frozenset({"edit", "depth"})
 def faults(job: Job, found: Circumstances) -> Iterator[Fault]:
     """All that cannot be, in no order."""
     yield from _of_bases(job, found)
+    yield from _of_flow(job, found)
     if job.init is None:
         yield from _without_init(job)
     else:
@@ -83,6 +86,17 @@ def _of_bases(job: Job, found: Circumstances) -> Iterator[Fault]:
     for key, (bases, why) in ONLY_FOR.items():
         if getattr(job, key) not in (None, []) and found.base not in bases:
             yield Fault(key, f"{why}; {found.model} is a {found.kind} model.", "Remove it, or use another model.")
+
+
+def _of_flow(job: Job, found: Circumstances) -> Iterator[Fault]:
+    """What models whose noise flows in a straight line cannot follow."""
+    known = schedulers_of(found.base)
+    if job.scheduler is not None and job.scheduler not in known:
+        message = f"{show(job.scheduler)} cannot follow the flow of {found.model}, a {found.kind} model."
+        yield Fault("scheduler", message, f"Use {', '.join(known)}.")
+    if job.clip_skip and found.base == "flux":
+        message = f"{found.model} takes of CLIP what it says at its end, and no layer before."
+        yield Fault("clip_skip", message, "Remove it.")
 
 
 def _without_init(job: Job) -> Iterator[Fault]:
@@ -116,6 +130,9 @@ def _of_mask(job: Job, init: Init, found: Circumstances) -> Iterator[Fault]:
         yield from _of_shape(init, mask.image, "mask.image", "mask", found)
     if outpaint is not None and not any(_grows(each) for each in vars(outpaint).values()):
         yield Fault("outpaint", "no side is extended.", 'Say how far: right = 128, or right = "25%".')
+    if job.infill is not None and job.infill.method == "lama":
+        message = '"lama" fills through a network that this program has not yet.'
+        yield Fault("infill.method", message, "Use patchmatch, cv2, tile, mosaic or solid.")
     if init.image not in found.sizes or found.is_transparent or outpaint is not None:
         return
     if mask is not None and mask.image is None and mask.text is None:

@@ -65,6 +65,9 @@ def test_a_key_of_some_bases_is_refused_for_others(key: str) -> None:
     [
         (ORDINARY, {"mask": {"image": "tall.png"}}, "mask.image", "the mask has 350 × 500, the init image 1000 × 700."),
         (ORDINARY, {"mask": {"invert": True}}, "mask", "it paints nothing"),
+        (ORDINARY, {"outpaint": {"left": 8}, "infill": {"method": "lama"}}, "infill.method", "Use patchmatch"),
+        (of("flux", "dev"), {"scheduler": "ddim"}, "scheduler", "cannot follow the flow of paint, a flux dev model"),
+        (of("flux", "dev"), {"clip_skip": 1}, "clip_skip", "no layer before"),
         (ORDINARY, {"outpaint": {"left": "0%"}}, "outpaint", "no side is extended"),
         (ORDINARY, {"infill": {"method": "tile"}}, "infill", "nothing is painted beside the init image"),
         (ORDINARY, {"seam": {"size": 8}}, "seam", "nothing is painted beside the init image"),
