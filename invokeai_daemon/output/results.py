@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from invokeai_daemon.files import publish, remove_leftovers, sync_folder, write_atomically
 from invokeai_daemon.job.names import image_name
-from invokeai_daemon.job.plan import Image, Plan
+from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.plan_job import to_toml
 from invokeai_daemon.output.metadata import versions
 from invokeai_daemon.root import INPUTS
@@ -86,7 +86,14 @@ class Results:
 
     def publish_step(self, plan: Plan, image: Image, step: int, png: bytes) -> Path:
         """Make the picture of a step appear, complete; one that is there already stays."""
-        path = self.folder / INTERMEDIATES / Path(self.name(plan, image)).stem / f"{step:04}.png"
+        return self._publish_beside(plan, image, f"{step:04}", png)
+
+    def publish_control(self, plan: Plan, image: Image, stem: str, png: bytes) -> Path:
+        """Make a picture that a control model follows appear; one that is there already stays."""
+        return self._publish_beside(plan, image, stem, png)
+
+    def _publish_beside(self, plan: Plan, image: Image, stem: str, png: bytes) -> Path:
+        path = self.folder / INTERMEDIATES / Path(self.name(plan, image)).stem / f"{stem}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, png, sync=False)
         return path
@@ -101,7 +108,9 @@ class Results:
         result = {
             "job": plan.job_id,
             "images": [self._entry(plan, image, known.get(image.number), on_disk) for image in plan.images],
-            "model": {key: value for key, value in asdict(plan.model).items() if key != "path"},
+            "model": _shown(plan.model),
+            **({"references": [_shown(each) for each in plan.references]} if plan.references else {}),
+            **({"inputs": [asdict(each) for each in plan.inputs]} if plan.inputs else {}),
             "versions": {**versions(), **(extra_versions or {})},
             **plan.meta,
         }
@@ -123,3 +132,8 @@ class Results:
             **({"memory": list(outcome.memory)} if outcome.memory else {}),
             **({"tokenization": outcome.tokenization} if outcome.tokenization else {}),
         }
+
+
+def _shown(model: ModelRef) -> dict[str, Any]:
+    """A model without its path, which is this machine's affair."""
+    return {key: value for key, value in asdict(model).items() if key != "path"}

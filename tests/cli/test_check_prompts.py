@@ -26,5 +26,4 @@ def test_surprises_are_notes() -> None:
     assert lines("a <style> (cat:1.2)") == [
         'prompt: "a <style> cat:1 . 2"',
         'Note: prompt: "(cat:1.2)" was read as words: prompt_syntax = "a1111" makes it a weight.',
-        'Note: prompt: "<style>" names no embedding that can be used; it was read as words.',
     ]

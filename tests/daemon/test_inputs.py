@@ -318,6 +318,19 @@ def test_adapters_are_found_by_name_and_recorded_with_their_default_weights(desk
     assert from_resolved((desk.root.outputs / "cat/job.toml").read_bytes(), "job.toml") == plan
 
 
+def test_the_result_names_models_and_pictures_with_their_hashes(desk: Desk) -> None:
+    lora(desk)
+    desk.drop("photo.png", picture())
+    desk.drop("cat.toml", INIT + '[[loras]]\nname = "ink"\n')
+    desk.tick()
+    desk.render(desk.board.jobs["cat"])
+    result = json.loads((desk.root.outputs / "cat/result.json").read_text())
+    (reference,), (copy,) = result["references"], result["inputs"]
+    assert (reference["type"], reference["name"], reference["hash"]) == ("lora", "ink-scenery", "blake3:0123456789")
+    assert "path" not in reference
+    assert (copy["asked"], copy["file"]) == ("photo.png", "inputs/1-photo.png")
+
+
 def test_a_lora_of_the_prompt_is_one_of_the_job(desk: Desk) -> None:
     lora(desk)
     desk.drop("cat.toml", 'prompt = "a cat withLora(ink, 0.7)"\nseed = 1\n')
