@@ -39,6 +39,12 @@ class RenderSettings(Table):
     memory_gb: float = Field(
         0.0, ge=0, description="memory of the device that may be used at all, in GB; 0 takes all there is"
     )
+    vae_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the VAE; auto is that of the rest, and float32 where that would harm pictures"
+    )
+    vae_tiling: Literal["auto", "always", "never"] = Field(
+        "auto", description="large pictures are decoded piece by piece: auto where memory is short, always or never"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of the renderer; 0 takes all cores")
 
 

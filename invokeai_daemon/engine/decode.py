@@ -46,9 +46,9 @@ def decode_limit(lane: Lane) -> int:
 
 
 def decode(lanes: Sequence[Lane], tiled: bool = False) -> list[Picture]:
-    """The pictures of lanes that are done. All have the same group. Raises what the VAE raises."""
+    """The pictures of lanes that are done. All have the same group and VAE. Raises what the VAE raises."""
     latents = torch.cat([lane.latents for lane in lanes])
-    values, overflowed = lanes[0].pipeline.vae.decode(latents, lanes[0].image.seamless, tiled)
+    values, overflowed = lanes[0].vae.decode(latents, lanes[0].image.seamless, tiled)
     warnings = [OVERFLOWED] if overflowed else []
     return [_picture(value, [*lane.warnings, *warnings]) for lane, value in zip(lanes, values, strict=True)]
 

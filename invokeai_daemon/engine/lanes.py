@@ -22,11 +22,13 @@ from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
 from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.noise import first_noise
+from invokeai_daemon.engine.other_vaes import OtherVae
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.prompts import Encoded, Styled, Text
 from invokeai_daemon.engine.schedulers import draw_along_a_path, expected_end, noised, part_of_run, step_arguments
 from invokeai_daemon.engine.script import Script, script_of
 from invokeai_daemon.engine.unheeded import unheeded
+from invokeai_daemon.engine.vae import Vae
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.tree import Conjunction, Prompt
@@ -60,6 +62,8 @@ class Lane:
     attached: Attached = NOTHING
     #: How closely to follow a picture that stands beside; None where no picture guides.
     picture_scale: float | None = None
+    #: The VAE that the image names instead of the model's own.
+    other_vae: OtherVae | None = None
     #: True for an image that must share no forward with others.
     alone: bool = False
     #: Its rows are computed one after the other, since memory is short.
@@ -73,6 +77,11 @@ class Lane:
     index: int = 0
     #: What the latents are expected to become, after a step of which a picture is wanted.
     expected: Tensor | None = None
+
+    @property
+    def vae(self) -> Vae:
+        """What makes a picture of its latents."""
+        return self.pipeline.vae if self.other_vae is None else self.other_vae.vae
 
     @property
     def rows(self) -> int:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 import PIL.Image
+import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.decode import Picture
+from invokeai_daemon.engine.other_vaes import OtherVae
 from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.vae import Vae
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 
 
@@ -61,6 +64,19 @@ class Desk:
     folder: Path
     #: The job's own model, loaded.
     pipeline: Pipeline
+    #: The VAE that the image names instead of the model's own.
+    other_vae: OtherVae | None = None
+    #: The VAE works in tiles, since memory is short.
+    is_tiled: bool = False
+
+    @property
+    def vae(self) -> Vae:
+        """The VAE of the image."""
+        return self.pipeline.vae if self.other_vae is None else self.other_vae.vae
+
+    def encode(self, pixels: Tensor, image: Image, generator: torch.Generator | None = None) -> Tensor:
+        """Latents of pictures for an image, see `Vae.encode`."""
+        return self.vae.encode(pixels, generator, image.seamless, self.is_tiled)
 
     def open(self, asked: str) -> PIL.Image.Image:
         """A picture that the job names, the right way up. Raises OSError when it is gone or damaged."""

@@ -63,6 +63,6 @@ def begun_with(desk: Desk, image: Image, pixels: Tensor) -> Beginning:
     As in diffusers, the seed draws the latents first, from what the VAE says about them, then the noise.
     """
     generator = seeded(image.seed)
-    latents = desk.pipeline.vae.encode(pixels, generator, image.seamless)
+    latents = desk.encode(pixels, image, generator)
     drawn = first_noise(image, latents.shape, generator)
     return Beginning(latents=latents, drawn=drawn, strength=init_of(image).strength)

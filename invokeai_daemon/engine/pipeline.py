@@ -25,9 +25,9 @@ from invokeai_daemon.engine.parts import bring, bytes_of, count_parameters, json
 from invokeai_daemon.engine.precision import choose_dtype
 from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
 from invokeai_daemon.engine.schedulers import Schedulers
-from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
+from invokeai_daemon.engine.steady import make_steady
 from invokeai_daemon.engine.t5 import T5, WordsAlone
-from invokeai_daemon.engine.vae import Vae
+from invokeai_daemon.engine.vae import USUAL, Vae, VaeSettings, settle_vae
 from invokeai_daemon.engine.vocabulary import Vocabulary
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import Image, ModelRef
@@ -83,12 +83,12 @@ class Pipeline:
 
     @property
     def latent_channels(self) -> int:
-        return int(self.vae.config.latent_channels)
+        return self.vae.latent_channels
 
     @property
     def pixels_per_latent(self) -> int:
         """The side of the square of pixels that one latent stands for."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.vae.pixels_per_latent
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
         factor = self.pixels_per_latent
@@ -99,7 +99,7 @@ class Pipeline:
         return self.family.tell(image, texts, self.index)
 
 
-def weight_of(model: ModelRef, device: torch.device, precision: str) -> int:
+def weight_of(model: ModelRef, device: torch.device, precision: str, vae_settings: VaeSettings = USUAL) -> int:
     """Bytes that the weights of a model take in memory; 0 where `load_pipeline` will say what is wrong."""
     folder, family = Path(model.path), family_of(model)
     if family is None or not (folder / INDEX).is_file():
@@ -107,7 +107,7 @@ def weight_of(model: ModelRef, device: torch.device, precision: str) -> int:
     try:
         parameters = count_parameters(folder / family.denoiser.folder)
         dtype = choose_dtype(precision, device, parameters, family.accelerated)
-        return _size_to_be(family, folder, dtype, _vae_dtype(family, folder, device, dtype))
+        return _size_to_be(family, folder, dtype, vae_dtype(family, folder / VAE, device, dtype, vae_settings))
     # Whatever is wrong with the folder, loading it will say so better.
     except Exception:  # noqa: BLE001
         return 0
@@ -120,6 +120,7 @@ def load_pipeline(
     cores: int,
     make_room: Callable[[int], None] = lambda needed: None,
     is_streamed: bool = False,
+    vae_settings: VaeSettings = USUAL,
 ) -> Pipeline:
     """Load a diffusers folder; before, `make_room` is told how many bytes its weights will take in memory.
 
@@ -133,7 +134,7 @@ def load_pipeline(
     if family is None:
         raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
     try:
-        return _load(model, family, device, precision, cores, make_room, is_streamed)
+        return _load(model, family, device, precision, cores, make_room, is_streamed, vae_settings)
     except torch.AcceleratorError:
         raise
     # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
@@ -154,15 +155,16 @@ def _load(
     cores: int,
     make_room: Callable[[int], None],
     is_streamed: bool,
+    vae_settings: VaeSettings,
 ) -> Pipeline:
     folder = Path(model.path)
     parameters = count_parameters(folder / family.denoiser.folder)
     dtype = choose_dtype(precision, device, parameters, family.accelerated)
-    vae_dtype = _vae_dtype(family, folder, device, dtype)
+    dtype_of_vae = vae_dtype(family, folder / VAE, device, dtype, vae_settings)
     if not is_streamed:
-        make_room(_size_to_be(family, folder, dtype, vae_dtype))
+        make_room(_size_to_be(family, folder, dtype, dtype_of_vae))
     denoiser = family.denoiser(read_part(family.denoiser.kind, folder / family.denoiser.folder, dtype, is_streamed))
-    vae = read_part(AutoencoderKL, folder / VAE, vae_dtype, is_streamed)
+    vae = read_part(AutoencoderKL, folder / VAE, dtype_of_vae, is_streamed)
     encoders = [_encoder(each, folder, dtype, is_streamed) for each in text_encoders(family, folder)]
     parts = [denoiser.model, vae, *(encoder.model for encoder in encoders)]
     _settle(denoiser, vae, encoders, device)
@@ -174,7 +176,7 @@ def _load(
         family=family,
         index=json_of(folder / INDEX),
         denoiser=denoiser,
-        vae=Vae(vae, share),
+        vae=Vae(vae, share, vae_settings),
         prompts=_prompts(family, encoders, denoiser),
         schedulers=Schedulers(_scheduler_config(folder, model), family.levels),
         device=device,
@@ -209,24 +211,22 @@ def _prompts(family: Family, encoders: Sequence[Encoder], denoiser: Denoiser) ->
     return WordsAlone(encoders, family.join, absent)
 
 
-def _vae_dtype(family: Family, folder: Path, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    # Eight bits of mantissa band smooth skies, so on a CPU the decoder stays exact; it is one step's work.
-    if device.type == "cpu":
-        return torch.float32
-    overflows = family.has_fragile_vae and json_of(folder / VAE / "config.json").get("force_upcast", True)
-    return torch.float32 if overflows and dtype is torch.float16 else dtype
+def vae_dtype(
+    family: Family, folder: Path, device: torch.device, dtype: torch.dtype, settings: VaeSettings
+) -> torch.dtype:
+    """The type of the VAE in a folder, for pictures of a family."""
+    overflows = family.has_fragile_vae and json_of(folder / "config.json").get("force_upcast", True)
+    return settings.dtype(overflows, device, dtype)
 
 
 def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: torch.device) -> None:
     """Bring the layers into the form that is steady on a CPU and fast on an accelerator."""
     if device.type == "cpu":
-        for part in (denoiser.model, vae, *(encoder.model for encoder in encoders)):
+        for part in (denoiser.model, *(encoder.model for encoder in encoders)):
             make_steady(part)
-        for attention in (*vae.encoder.mid_block.attentions, *vae.decoder.mid_block.attentions):
-            keep_plain_layout(attention)
     else:
         denoiser.model.to(memory_format=denoiser.memory_format)
-        vae.to(memory_format=torch.channels_last)
+    settle_vae(vae, device)
 
 
 def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype) -> int:

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline, weight_of
+from invokeai_daemon.engine.vae import VaeSettings
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
 
@@ -37,6 +38,7 @@ class Pipelines:
 
     def __init__(self, settings: RenderSettings, device: torch.device, cores: int) -> None:
         self.settings, self.device, self.cores = settings, device, cores
+        self.vae_settings = VaeSettings(settings.vae_precision, settings.vae_tiling)
         #: Bytes that the device has for us.
         self.capacity = int(settings.memory_gb * 1e9) or _capacity(device)
         self.budget = int(settings.cache_gb * 1e9) or int(self.capacity * MEMORY_SHARE)
@@ -70,13 +72,14 @@ class Pipelines:
                 self.cores,
                 make_room=lambda needed: self.make_room(needed, in_use),
                 is_streamed=is_streamed,
+                vae_settings=self.vae_settings,
             )
 
         return self.keep(_key(model, is_streamed), load)
 
     def _is_too_large(self, model: ModelRef) -> bool:
         """Whether the weights of a model alone would fill the device."""
-        return weight_of(model, self.device, self.settings.precision) > FULL * self.capacity
+        return weight_of(model, self.device, self.settings.precision, self.vae_settings) > FULL * self.capacity
 
     def keep(self, key: Hashable, load: Callable[[], T]) -> T:
         """What is kept under a key, loaded when it is not there. It is given up like a pipeline."""

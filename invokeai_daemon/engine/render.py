@@ -28,10 +28,10 @@ from invokeai_daemon.engine.lanes import encode_texts, start_lane
 from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.memory import Doing, Easing, Memory
 from invokeai_daemon.engine.modes import mode_of
+from invokeai_daemon.engine.other_vaes import OtherVae, other_vae
 from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Pipelines
-from invokeai_daemon.engine.prompts import Encoded, Text
+from invokeai_daemon.engine.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.stages import Stage
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
@@ -75,7 +75,7 @@ class Renderer:
         self._poison: PoisonedDeviceError | None = None
         self._publishing: Stage[Rendering] = Stage("publish", self._publish)
         self._decoding: Stage[Rendering] = Stage(
-            "decode", self._decode, lambda one: one.lane.group, lambda one: decode_limit(one.lane)
+            "decode", self._decode, lambda one: (one.lane.group, one.lane.vae), lambda one: decode_limit(one.lane)
         )
 
     # What the process asks for
@@ -163,7 +163,9 @@ class Renderer:
 
     def _begun(self, work: Work) -> Rendering:
         plan = work.ticket.plan
-        desk = Desk(plan, work.ticket.folder, self._pipeline(plan.model, work.image))
+        pipeline = self._pipeline(plan.model, work.image)
+        other, is_tiled = self._other_vae(work, pipeline), self._easing(work).tiled
+        desk = Desk(plan, work.ticket.folder, pipeline, other, is_tiled)
         return Rendering.begun(work, mode_of(work.image, plan.model)(desk, work.image))
 
     def _take_up(self, patience: float) -> None:
@@ -189,21 +191,23 @@ class Renderer:
             self._begin_with(model, outfit, several)
 
     def _begin_with(self, model: ModelRef, outfit: Outfit, ones: Sequence[Rendering]) -> None:
-        def encode() -> tuple[Pipeline, dict[int, dict[Text, Encoded]]]:
-            pipeline = self._pipeline(model, ones[0].work.image)
-            return pipeline, encode_texts(pipeline, [one.current.image for one in ones], outfit)
-
+        first = ones[0].work
         try:
-            pipeline, encoded = self._eased(ones[0].work, "load", encode)
+            pipeline = self._eased(first, "load", lambda: self._pipeline(model, first.image))
+            told = self._told(pipeline, ones)
+            encoded = self._eased(first, "load", lambda: encode_texts(pipeline, list(told.values()), outfit))
         except Exception as error:  # noqa: BLE001  the boundary of these images
             for one in ones:
                 self._fail(one.work, error)
             return
-        for one in ones:
+        for one, image in told.items():
             try:
-                image, beginning = one.current.image, one.current.beginning
-                one.lane = start_lane(pipeline, image, encoded[image.clip_skip], one.work.alone, beginning, outfit)
+                alone, beginning = one.work.alone, one.current.beginning
+                one.lane = start_lane(pipeline, image, encoded[image.clip_skip], alone, beginning, outfit)
+                warnings = map(pipeline.prompts.readable, one.lane.warnings)
+                one.lane.warnings[:] = [*one.work.ticket.plan.warnings, *warnings]
                 one.lane.attached = self._attached(one)
+                one.lane.other_vae = self._other_vae(one.work, pipeline)
                 if one.lane.is_done:
                     # Of an init image nothing is to be made anew.
                     self._end_pass(one)
@@ -211,6 +215,24 @@ class Renderer:
                     self.running.append(one)
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(one.work, error)
+
+    def _told(self, pipeline: Pipeline, ones: Sequence[Rendering]) -> dict[Rendering, Image]:
+        """What the images of passes ask for, with the embeddings that their prompts name in place."""
+        told: dict[Rendering, Image] = {}
+        for one in ones:
+            embeddings = [each for each in one.work.ticket.plan.references if each.type == "embedding"]
+            try:
+                told[one] = pipeline.prompts.with_embeddings(one.current.image, embeddings)
+            except Exception as error:  # noqa: BLE001  the boundary of one image
+                self._fail(one.work, error)
+        return told
+
+    def _other_vae(self, work: Work, pipeline: Pipeline) -> OtherVae | None:
+        """The VAE that an image names instead of its model's own. Raises what loading raises."""
+        if work.image.vae is None:
+            return None
+        model = work.ticket.plan.reference("vae", work.image.vae)
+        return self._eased(work, "load", lambda: other_vae(self.pipelines, model, pipeline, self._in_use()))
 
     def _attached(self, one: Rendering) -> Attached:
         """What the controls of an image are to its current pass. Raises what loading raises."""
@@ -232,8 +254,10 @@ class Renderer:
 
     # Memory
 
-    def _in_use(self) -> set[Pipeline]:
-        return {one.lane.pipeline for one in self.running} | {one.pipeline for one in self._between}
+    def _in_use(self) -> set[Kept]:
+        lanes = [one.lane for one in (*self.running, *self._between)]
+        others = {lane.other_vae for lane in lanes if lane.other_vae is not None}
+        return {*(lane.pipeline for lane in lanes), *others}
 
     def _easing(self, work: Work) -> Easing:
         return self.memory.easing(work.ticket.plan.model, work.image)

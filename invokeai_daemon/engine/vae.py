@@ -16,9 +16,44 @@ from torch import Tensor
 
 from invokeai_daemon.engine.cores import Share
 from invokeai_daemon.engine.seamless import Axes, seamless
+from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
 from invokeai_daemon.engine.streaming import device_of
 
 NOWHERE: Axes = (False, False)
+
+
+@dataclass(frozen=True)
+class VaeSettings:
+    """How VAEs compute, as `[render]` says."""
+
+    #: vae_precision: "auto", "float32", "bfloat16" or "float16".
+    precision: str = "auto"
+    #: vae_tiling: "auto", where memory is short; "always"; "never".
+    tiling: str = "auto"
+
+    def dtype(self, overflows: bool, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+        """The type of a VAE beside a denoiser of some type; `overflows` is said of those that do in float16."""
+        if self.precision != "auto":
+            return getattr(torch, self.precision)  # type: ignore[no-any-return]
+        # Eight bits of mantissa band smooth skies, so on a CPU the decoder stays exact; it is one step's work.
+        if device.type == "cpu":
+            return torch.float32
+        return torch.float32 if overflows and dtype is torch.float16 else dtype
+
+
+USUAL = VaeSettings()
+
+
+def settle_vae(model: Any, device: torch.device) -> None:
+    """Bring the layers of a VAE into the form that is steady on a CPU and fast on an accelerator."""
+    if device.type != "cpu":
+        model.to(memory_format=torch.channels_last)
+        return
+    make_steady(model)
+    for half in (model.encoder, model.decoder):
+        # A tiny VAE has no attention.
+        for attention in half.mid_block.attentions if hasattr(half, "mid_block") else ():
+            keep_plain_layout(attention)
 
 
 @dataclass(eq=False)
@@ -28,6 +63,7 @@ class Vae:
     #: diffusers' AutoencoderKL or AutoencoderTiny.
     model: Any
     share: Share
+    settings: VaeSettings = USUAL
     #: Held by whoever uses the model, since it is changed while it is used.
     _in_use: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,8 +78,7 @@ class Vae:
     @property
     def pixels_per_latent(self) -> int:
         """The side of the square of pixels that one latent stands for."""
-        widths = getattr(self.config, "block_out_channels", None) or self.config.decoder_block_out_channels
-        return int(2 ** (len(widths) - 1))
+        return int(2 ** (len(self.config.block_out_channels) - 1))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,8 +119,9 @@ class Vae:
 
     @contextmanager
     def _tiling(self, tiled: bool, axes: Axes) -> Iterator[None]:
+        tiling = self.settings.tiling
         # A piece would meet its own edges.
-        if not tiled or any(axes):
+        if tiling == "never" or not (tiled or tiling == "always") or any(axes):
             yield
             return
         self.model.enable_tiling()

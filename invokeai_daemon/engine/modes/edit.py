@@ -13,10 +13,9 @@ from invokeai_daemon.job.plan import Image
 
 def edit(desk: Desk, image: Image) -> Mode:
     """One pass from noise, beside the picture. Guidance compares with a row that does not see it."""
-    vae = desk.pipeline.vae
-    latents = vae.encode(pixels_of(init_picture(desk, image)), axes=image.seamless)
+    latents = desk.encode(pixels_of(init_picture(desk, image)), image)
     # These models were trained with latents as the VAE makes them.
-    seen = vae.unscaled(latents)
+    seen = desk.vae.unscaled(latents)
     beside = torch.cat([torch.zeros_like(seen), seen, seen])
     beginning = Beginning(beside=beside, picture_scale=init_of(image).image_guidance_scale)
     return (yield from finished(desk, image, beginning))

@@ -99,7 +99,7 @@ def _beside(desk: Desk, image: Image, scene: Scene, begun: Beginning) -> Tensor:
     assert begun.drawn is not None
     is_kept = torch.from_numpy(scene.keep >= 128)
     masked = pixels_of(PIL.Image.fromarray(scene.colors)) * is_kept
-    latents = desk.pipeline.vae.encode(masked, begun.drawn[1], image.seamless)
+    latents = desk.encode(masked, image, begun.drawn[1])
     return beside_of(desk.pipeline, ~is_kept[None, None], latents)
 
 
