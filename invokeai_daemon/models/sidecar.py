@@ -33,6 +33,7 @@ class DefaultSettings(BaseModel):
     scheduler: SchedulerName | None = Field(None, description="InvokeAI's name, or a 2.3 sampler name")
     negative_prompt: Text | None = Field(None, description="what pictures of this model should not show")
     weight: float | None = Field(None, ge=-10, le=10, description="how strongly an adapter acts")
+    preprocessor: Text | None = Field(None, description="what makes the pictures that a control model follows")
 
 
 class Sidecar(BaseModel):

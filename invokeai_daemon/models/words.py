@@ -35,7 +35,6 @@ INVOKEAI_SETTINGS = {
     "fp8_storage",
     "weight_min",
     "weight_max",
-    "preprocessor",
 }
 
 

@@ -11,6 +11,7 @@ from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.commands import jobs_of_text
 from invokeai_daemon.job.names import FIELDS
 from invokeai_daemon.job.parse import parse_job
+from invokeai_daemon.job.processors import PROCESSORS
 from invokeai_daemon.job.schedulers import ALIASES, BY_NAME, SCHEDULERS, canonical
 from invokeai_daemon.job.schema import PENDING, Job
 
@@ -32,7 +33,7 @@ def test_every_job_of_the_page_is_valid(text: str) -> None:
 
 def test_every_key_is_described() -> None:
     described = set(
-        re.findall(r"`\[*([a-z_]+)\]*`", "".join(re.findall(r"^\| (.*?) \|", section("Keys"), re.MULTILINE)))
+        re.findall(r"`\[*([a-z0-9_]+)\]*`", "".join(re.findall(r"^\| (.*?) \|", section("Keys"), re.MULTILINE)))
     )
     assert described == set(Job.model_fields) - {"own"} - PENDING
 
@@ -69,3 +70,9 @@ def test_every_scheduler_has_its_row_with_its_other_names() -> None:
 
 def test_every_field_of_a_file_name_is_named() -> None:
     assert set(re.findall(r"`\{(\w+)\}`", section("Results"))) == set(FIELDS)
+
+
+def test_every_processor_is_described_with_its_options() -> None:
+    rows = [line for line in section("Control").split("\n") if line.startswith("| `")]
+    described = {row.split("`")[1]: set(re.findall(r"`(\w+) = ", row)) for row in rows}
+    assert {each.name: set(each.options) for each in PROCESSORS}.items() <= described.items()

@@ -6,17 +6,19 @@ that of SDXL, where its refiner makes the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from PIL import Image as Pillow
-from torch import Tensor
 
 from invokeai_daemon.engine.controls.controlnets import Control, control, load_net
 from invokeai_daemon.engine.controls.forward import NOTHING, Attached
-from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, image_prompt, load_prompter
+from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, ImagePrompter, image_prompt, load_prompter
 from invokeai_daemon.engine.controls.pictures import fitted
 from invokeai_daemon.engine.controls.t2i_adapters import Features, features, load_adapter
 from invokeai_daemon.engine.controls.vision import load_vision
@@ -29,11 +31,15 @@ from invokeai_daemon.engine.weights import read_tensors
 from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.processors import NONE
-from invokeai_daemon.job.schema import ControlNet, IPAdapter, T2IAdapter
+from invokeai_daemon.job.schema import ControlNet, T2IAdapter
 from invokeai_daemon.models.header import read_header
+from invokeai_daemon.output.png import encode
+from invokeai_daemon.output.results import Results
 
 T = TypeVar("T", bound=Kept)
 
+#: Of control pictures that are kept.
+COMPRESSION = 1
 #: Where an IP-Adapter's weights lie in a folder as InvokeAI has it.
 IN_FOLDER = ("ip_adapter.safetensors", "ip_adapter.bin")
 #: The parts of such a file that count.
@@ -46,11 +52,7 @@ def attach(pipelines: Pipelines, in_use: Collection[Kept], desk: Desk, pipeline:
         return NOTHING
     attaching = _Attaching(pipelines, in_use, desk, pipeline, image)
     with pipeline.share.computing():
-        return Attached(
-            tuple(attaching.control(each) for each in image.controlnets if attaching.fits("controlnet", each.name)),
-            tuple(attaching.features(each) for each in image.t2i_adapters if attaching.fits("t2i_adapter", each.name)),
-            tuple(attaching.prompt(each) for each in image.ip_adapters if attaching.fits("ip_adapter", each.name)),
-        )
+        return Attached(tuple(attaching.controls()), tuple(attaching.features()), tuple(attaching.prompts()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,29 +65,35 @@ class _Attaching:
     pipeline: Pipeline
     image: Image
 
-    def fits(self, type: str, name: str) -> bool:
-        return self.desk.plan.reference(type, name).base == self.pipeline.model.base
-
-    def control(self, asked: ControlNet) -> Control:
+    def controls(self) -> Iterator[Control]:
         dtype, device = self.pipeline.dtype, self.pipeline.device
-        model = self.desk.plan.reference("controlnet", asked.name)
-        net = self._kept(model, lambda: load_net(Path(model.path), dtype, device))
-        return control(asked, net, self._picture(asked))
+        for place, asked in enumerate(self.image.controlnets, start=1):
+            model = self.desk.plan.reference("controlnet", asked.name)
+            if self._fits(model):
+                net = self._kept(model, partial(load_net, Path(model.path), dtype, device))
+                yield control(asked, net, self._picture(asked, f"controlnet-{place}"))
 
-    def features(self, asked: T2IAdapter) -> Features:
+    def features(self) -> Iterator[Features]:
         dtype, device = self.pipeline.dtype, self.pipeline.device
-        model = self.desk.plan.reference("t2i_adapter", asked.name)
-        adapter = self._kept(model, lambda: load_adapter(Path(model.path), dtype, device))
-        return features(asked, adapter, self._picture(asked))
+        for place, asked in enumerate(self.image.t2i_adapters, start=1):
+            model = self.desk.plan.reference("t2i_adapter", asked.name)
+            if self._fits(model):
+                adapter = self._kept(model, partial(load_adapter, Path(model.path), dtype, device))
+                yield features(asked, adapter, self._picture(asked, f"t2i_adapter-{place}"))
 
-    def prompt(self, asked: IPAdapter) -> ImagePrompt:
-        dtype, device = self.pipeline.dtype, self.pipeline.device
-        model = self.desk.plan.reference("ip_adapter", asked.name)
-        seeing = self.desk.plan.reference("clip_vision", asked.image_encoder or asked.name)
-        unet = self.pipeline.denoiser.model
-        prompter = self._kept(model, lambda: load_prompter(_tensors(model), model.base, unet, dtype, device))
-        vision = self._kept(seeing, lambda: load_vision(Path(seeing.path), dtype, device))
-        return image_prompt(asked, prompter, vision, self.desk.open(asked.image))
+    def prompts(self) -> Iterator[ImagePrompt]:
+        dtype, device, unet = self.pipeline.dtype, self.pipeline.device, self.pipeline.denoiser.model
+        for asked in self.image.ip_adapters:
+            model = self.desk.plan.reference("ip_adapter", asked.name)
+            if self._fits(model):
+                assert asked.image_encoder is not None
+                seeing = self.desk.plan.reference("clip_vision", asked.image_encoder)
+                load = partial(_load_prompter, model, unet, dtype, device)
+                vision = self._kept(seeing, partial(load_vision, Path(seeing.path), dtype, device))
+                yield image_prompt(asked, self._kept(model, load), vision, self.desk.open(asked.image))
+
+    def _fits(self, model: ModelRef) -> bool:
+        return model.base == self.pipeline.model.base
 
     def _kept(self, model: ModelRef, load: Callable[[], T]) -> T:
         """A model from the memory or the disk. Raises ModelMissing, RenderError."""
@@ -97,20 +105,25 @@ class _Attaching:
         key = model.type, model.path, model.hash, self.pipeline.dtype
         return self.pipelines.keep(key, loaded)
 
-    def _picture(self, asked: ControlNet | T2IAdapter) -> Pillow.Image:
-        """The control picture at the size of the image."""
+    def _picture(self, asked: ControlNet | T2IAdapter, stem: str) -> Pillow.Image:
+        """The control picture at the size of the image. It is kept beside the pictures of steps where those are."""
         picture = self.desk.open(asked.image)
         made = processed(picture, asked.processor or NONE, asked.processor_options)
-        return fitted(made, (self.image.width, self.image.height), asked.resize_mode)
+        made = fitted(made, (self.image.width, self.image.height), asked.resize_mode)
+        if self.image.save_intermediates:
+            png = encode(np.asarray(made), {}, COMPRESSION)
+            Results(self.desk.folder).publish_control(self.desk.plan, self.image, stem, png)
+        return made
 
 
-def _tensors(model: ModelRef) -> dict[str, Tensor]:
-    """The tensors of an IP-Adapter, from a file or from a folder as InvokeAI has it."""
+def _load_prompter(model: ModelRef, unet: Any, dtype: torch.dtype, device: torch.device) -> ImagePrompter:
+    """An IP-Adapter, from a file or from a folder as InvokeAI has it."""
     path = Path(model.path)
     if path.is_dir():
         path = next((path / name for name in IN_FOLDER if (path / name).is_file()), path / IN_FOLDER[0])
     header = read_header(path)
-    return read_tensors(header, [name for name in header.tensors if name.startswith(PARTS)])
+    tensors = read_tensors(header, [name for name in header.tensors if name.startswith(PARTS)])
+    return load_prompter(tensors, model.base, unet, dtype, device)
 
 
 def _bytes(path: Path) -> int:
