@@ -33,19 +33,18 @@ def mask_in(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def resized(picture: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
-    """A picture at another size. The colours of transparent pixels are kept, as far as there are any."""
+    """A picture or a mask at another size. The colours of transparent pixels are kept, as far as there are any."""
     if picture.size == (width, height):
         return picture
-    if picture.mode != "RGBA":
-        return picture.resize((width, height), PIL.Image.Resampling.LANCZOS)
-    # As one, Pillow would darken what is transparent until nothing is left of it.
-    colors, alpha = (each.resize((width, height), PIL.Image.Resampling.LANCZOS) for each in _parted(picture))
-    colors.putalpha(alpha)
-    return colors
-
-
-def _parted(picture: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image]:
-    return picture.convert("RGB"), picture.getchannel("A")
+    if picture.mode == "L":
+        # What is sharper would leave waves beside an edge, and nothing near it would be kept whole.
+        return picture.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    if picture.mode == "RGBA":
+        # As one, Pillow would darken what is transparent until nothing is left of it.
+        colors = resized(picture.convert("RGB"), width, height)
+        colors.putalpha(resized(picture.getchannel("A"), width, height))
+        return colors
+    return picture.resize((width, height), PIL.Image.Resampling.LANCZOS)
 
 
 def are_erased(colors: Pixels, alpha: Grey) -> bool:

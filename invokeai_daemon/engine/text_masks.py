@@ -18,6 +18,9 @@ SIDE = 352
 #: What the colours of the square are centred on and divided by: ImageNet's, which CLIPSeg was trained with.
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+#: One of these holds the words that the model knows.
+TOKENIZERS = ("vocab.json", "tokenizer.json")
+
 Heat = npt.NDArray[np.float32]
 
 
@@ -32,7 +35,7 @@ def mask_of_heat(heat: Heat, size: tuple[int, int], threshold: float) -> PIL.Ima
     width, height = size
     square = PIL.Image.fromarray(np.where(heat < threshold, np.uint8(255), np.uint8(0)))
     longer = max(width, height)
-    return square.resize((longer, longer), PIL.Image.Resampling.LANCZOS).crop((0, 0, width, height))
+    return square.resize((longer, longer), PIL.Image.Resampling.BILINEAR).crop((0, 0, width, height))
 
 
 def squared(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -49,6 +52,8 @@ def _heat(model: ModelRef, pixels: bytes, size: tuple[int, int], words: str) -> 
     from transformers import CLIPSegForImageSegmentation, CLIPTokenizer
 
     folder = Path(model.path)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ModelError(f'model "{model.name}": {folder} has no tokenizer. Get the whole folder of the model again.')
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         # Not kept: it is needed once for each picture, and as large as the rest of a small model.

@@ -38,6 +38,7 @@ Type = Literal[
     "pid_decoder",
     "hypernetwork",
     "motion_adapter",
+    "clipseg",
     "other",
 ]
 Base = Literal[

@@ -236,6 +236,7 @@ COMPONENTS: Mapping[str, Component] = {
     "Mistral3ForConditionalGeneration": Component("mistral_encoder", "any", "mistral_encoder"),
     "Gemma2Model": Component("gemma2_encoder", "any", "gemma2_encoder"),
     "Gemma2ForCausalLM": Component("gemma2_encoder", "any", "gemma2_encoder"),
+    "CLIPSegForImageSegmentation": Component("clipseg", "any"),
     "SiglipModel": Component("siglip", "any"),
     "SiglipVisionModel": Component("siglip", "any"),
     "LlavaOnevisionForConditionalGeneration": Component("llava_onevision", "any"),

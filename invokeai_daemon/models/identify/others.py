@@ -15,6 +15,7 @@ _PREPARES = (
     "it makes control pictures, which this program takes ready-made. Keep it for the tool that makes them; "
     "give a job the finished picture"
 )
+_NEEDS_ITS_FOLDER = "masks from words need its tokenizer, too. Drop the whole folder that the file came in"
 _NOT_NEEDED = "no job uses it. You may delete it or leave it where it is"
 _TRAINING = "it is not a model but the state of a training. Drop the model that the training saved"
 
@@ -264,9 +265,13 @@ _SEGMENTS: tuple[Family, ...] = (
         has("image_encoder.*", "vision_encoder.*", called="its encoder"),
         under=("model.", "module.", ""),
     ),
-    _other(
+    Family(
+        "other",
+        "any",
         "a CLIPSeg model",
-        has("decoder.film_mul.weight", "film_mul.weight", called="its modulated decoder"),
+        marks=(has("decoder.film_mul.weight", "film_mul.weight", called="its modulated decoder"),),
+        under=("module.", ""),
+        unusable=_NEEDS_ITS_FOLDER,
     ),
     _other(
         "a GroundingDINO detector",
