@@ -19,6 +19,7 @@ from invokeai_daemon.daemon.pictures import Pictures, Place
 from invokeai_daemon.daemon.triggers import find_embeddings
 from invokeai_daemon.daemon.usual_vae import with_usual_vae
 from invokeai_daemon.errors import JobError, ModelMissing, Problem, UnfitModel
+from invokeai_daemon.job.mentions import pictures_of
 from invokeai_daemon.job.plan import Input, ModelRef, Plan
 from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
 from invokeai_daemon.job.prompt.understand import Understood, understand, with_prompts_loras
@@ -141,7 +142,9 @@ class Planner:
         ]
 
     def own_places(self, job: Job, job_id: str) -> list[Place]:
-        """Where the pictures of a job lie that was accepted or begun before."""
+        """Where the pictures of a job lie that was accepted or begun before; nowhere where it names none."""
+        if next(pictures_of(job), None) is None:
+            return []
         ids = [job_id, *([job.resolved.job] if job.resolved is not None else [])]
         places: list[Place] = []
         for folder in (self.results(each).folder for each in ids):

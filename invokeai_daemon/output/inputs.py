@@ -45,6 +45,9 @@ class Inputs:
 
     def planned(self, number: int, asked: str, hash: str) -> Input:
         """What the copy of a picture is called: the same for the same picture at the same place of a job."""
+        before = self.known().get(asked)
+        if before is not None and before.hash == hash:
+            return before
         name = safe_name(_bare(asked), MAX_NAME)
         taken, wanted = 0, f"{number}-{name}"
         while not self._is_free(wanted, hash):
