@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from invokeai_daemon.cli.options import json_option
-from invokeai_daemon.errors import JobError
-from invokeai_daemon.job.commands import to_command
+from invokeai_daemon.errors import JobError, Problem
+from invokeai_daemon.job.commands import to_command, unsaid
 from invokeai_daemon.job.records import Record, job_of_record
 from invokeai_daemon.output.metadata import read_record
 
@@ -62,9 +62,12 @@ def _form(as_job: bool, as_command: bool) -> Callable[[Record], str]:
 
 
 def command_of(record: Record) -> str:
-    """The prompt command. Raises JobError where a job cannot ask for what was recorded."""
-    if record.problems:
-        raise JobError(record.where, record.problems)
+    """The prompt command. Raises JobError where a job, or a command, cannot ask for what was recorded."""
+    problems = record.problems or [
+        Problem("No prompt command can say it.", key, hint="Ask for --job.") for key in unsaid(record.job)
+    ]
+    if problems:
+        raise JobError(record.where, problems)
     return to_command(record.job)
 
 

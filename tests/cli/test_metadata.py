@@ -71,12 +71,12 @@ def test_several_pictures_and_one_that_says_nothing(program: Program, picture: P
 
 
 def test_what_a_job_cannot_ask_for_is_told_instead_of_left_out(program: Program, tmp_path: Path) -> None:
-    record = {"generation_mode": "img2img", "positive_prompt": "a boat", "seed": 1, "loras": [{"weight": 1}]}
+    record = {"generation_mode": "img2img", "positive_prompt": "a boat", "seed": 1, "init_image": "photo.png"}
     theirs = write(tmp_path / "theirs.png", {"invokeai_metadata": json.dumps(record)})
     for form in ("--job", "--command"):
         told = program("metadata", form, theirs)
         assert told.returncode == 1
-        assert "LoRAs" in told.stderr and "img2img" in told.stderr
+        assert '"photo.png" in InvokeAI\'s own outputs' in told.stderr
     assert "a boat" in program("metadata", theirs).stdout
 
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invokeai_daemon.errors import JobError
-from invokeai_daemon.job.commands import SWITCHES, axes, jobs_of_text, pairs, parse_command, to_command
+from invokeai_daemon.job.commands import SWITCHES, jobs_of_text, parse_command, to_command, unsaid
+from invokeai_daemon.job.commands.switches import axes, masked_text, pairs, picture, sides
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL
 from invokeai_daemon.job.prompt.legacy import split_negative
 from invokeai_daemon.job.schedulers import canonical
-from tests.job.strategies import job_keys
+from tests.job.strategies import between, job_keys, paths, tables_of_jobs
 from tests.strict_toml.values import texts
 
 
@@ -62,6 +63,43 @@ def problems_of(line: str) -> list[str]:
         ("a cat --seamless_axes x --seamless", {"prompt": "a cat", "seamless_x": True, "seamless_y": False}),
         ("a cat --seamless_axes x,y", {"prompt": "a cat"}),
         (
+            "a cat -I photo.png -f0.5 --fit --init_color sea.png",
+            {"prompt": "a cat", "init": {"image": "photo.png", "strength": 0.5, "fit": True}, "init_color": "sea.png"},
+        ),
+        (
+            "a cat -I 'my photo.png' -M mask.png --invert_mask --seam_size 8 --tile_size 64",
+            {
+                "prompt": "a cat",
+                "init": {"image": "my photo.png", "fit": False},
+                "mask": {"image": "mask.png", "invert": True},
+                "seam": {"size": 8, "blur": 0, "strength": 0.7, "steps": 10},
+                "infill": {"tile_size": 64},
+            },
+        ),
+        (
+            "a cat -I photo.png -tm hair 0.4 --seam_size 0",
+            {
+                "prompt": "a cat",
+                "init": {"image": "photo.png", "fit": False},
+                "mask": {"text": "hair", "threshold": 0.4},
+            },
+        ),
+        (
+            "a cat -I photo.png -c top 64 left 100 --seam_blur 8",
+            {
+                "prompt": "a cat",
+                "init": {"image": "photo.png", "strength": 0.9, "fit": False},
+                "outpaint": {"top": 64, "left": 128},
+                "seam": {"size": 96, "blur": 8, "strength": 0.7, "steps": 20},
+            },
+        ),
+        (
+            "a cat -I photo.png --force_outpaint",
+            {"prompt": "a cat", "init": {"image": "photo.png", "fit": False}, "mask": {}},
+        ),
+        ("a cat --hires_fix -f 0.6", {"prompt": "a cat", "hires": {"strength": 0.6}}),
+        ("a cat -f 0.6 --fit", {"prompt": "a cat"}),
+        (
             "a lighthouse at dusk [blurry] -s 30 -S 3357757885 -W 512 -H 512 -C 7.5 -A k_euler_a"
             " # model_id=stable-diffusion-1.5",
             {
@@ -86,12 +124,19 @@ def test_a_command_of_2_3_is_understood(line: str, job: dict[str, Any]) -> None:
     ("line", "told"),
     [
         (
-            "a cat -I photo.png -f 0.5",
+            "a cat -I -1 -tm hair dark -c up 64",
             [
-                "-I: asks for init images: not supported yet. Remove the switch.",
-                "-f: asks for init images: not supported yet. Remove the switch.",
+                '-I: "-1" is not the path of a picture; a job does not know earlier results.',
+                '-tm: "hair dark" is not words and a number, like hair 0.5.',
+                '-c: "up 64" is not a list of sides and pixels, like top 64 left 128.',
             ],
         ),
+        (
+            "a cat -D top",
+            ["-D: asks for shifting a picture, where --outcrop extends it: not supported yet. Remove the switch."],
+        ),
+        ("a cat --hires_fix -I a.png", ["-I: 2.3 passes over an init image beside --hires_fix. Keep one of them."]),
+        ("a cat -r 0.5", ["-r: asks for inpaint_replace: not supported yet. Remove the switch."]),
         ("a cat -G0.8 -ft codeformer", ["-G0.8: asks for face restoration: not supported yet. Remove the switch."]),
         ("a cat -V 1:0.5,2", ['-V: "1:0.5,2" is not a list like 42:0.3,43:0.1.']),
         ("a cat --seamless --seamless_axes z", ['--seamless_axes: "z" is not x, y or x,y.']),
@@ -112,7 +157,15 @@ def test_what_is_not_served_is_named(line: str, told: list[str]) -> None:
 
 
 def test_every_switch_of_2_3_is_read_or_named() -> None:
-    values_of_kinds: dict[Any, str] = {None: "", str: " a.png", pairs: " 3:0.5", axes: " x"}
+    values_of_kinds: dict[Any, str] = {
+        None: "",
+        str: " a.png",
+        pairs: " 3:0.5",
+        axes: " x",
+        picture: " a.png",
+        masked_text: " a",
+        sides: " top 64",
+    }
     for switch in SWITCHES:
         for name in switch.names:
             value = values_of_kinds.get(switch.kind, " 3")
@@ -137,11 +190,11 @@ def test_a_file_of_commands_becomes_a_job_for_each() -> None:
 
 def test_the_mistakes_of_all_lines_come_at_once_with_their_lines() -> None:
     with pytest.raises(JobError) as caught:
-        jobs_of_text(b"a cat -s 0\n\na dog -W 8\na cow -I x.png\nfine\n", "list.txt")
+        jobs_of_text(b"a cat -s 0\n\na dog -W 8\na cow -U 2\nfine\n", "list.txt")
     assert str(caught.value).split("\n") == [
         "list.txt: line 1: steps: 0 is out of range. Use at least 1 and at most 1000.",
         "list.txt: line 3: width: 8 is out of range. Use at least 64 and at most 32768.",
-        "list.txt: line 4: -I: asks for init images: not supported yet. Remove the switch.",
+        "list.txt: line 4: -U: asks for upscaling: not supported yet. Remove the switch.",
     ]
 
 
@@ -156,7 +209,30 @@ def test_a_text_that_is_not_utf8_names_its_line() -> None:
         jobs_of_text(b"a cat\ncaf\xe9", "list.txt")
 
 
-_UNWRITTEN = ("priority", "negative_prompt", "prompt_syntax")
+_UNWRITTEN = ("priority", "negative_prompt", "prompt_syntax", *tables_of_jobs)
+#: Tables as a command says them.
+_inits = st.fixed_dictionaries({"image": paths, "strength": between, "fit": st.booleans()})
+_words = texts.map(lambda text: " ".join(text.split())).filter(lambda text: text and text[0] != "-")
+_masks: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({"image": paths}, optional={"invert": st.just(True)}),
+    st.fixed_dictionaries({"text": _words, "threshold": between}),
+    st.just({}),
+)
+_seams = st.fixed_dictionaries(
+    {"size": st.integers(1, 99), "blur": st.integers(0, 9), "strength": between, "steps": st.integers(1, 9)}
+)
+_told_of_pictures = {
+    "mask": _masks,
+    "outpaint": st.dictionaries(st.sampled_from(["top", "left"]), st.integers(1, 4).map(lambda n: n * 64), min_size=1),
+    "seam": _seams,
+    "infill": st.just({"tile_size": 64}),
+    "init_color": paths,
+}
+_tables = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"hires": st.fixed_dictionaries({"strength": between})}),
+    st.fixed_dictionaries({"init": _inits}, optional=_told_of_pictures),
+)
 written = st.fixed_dictionaries(
     {"prompt": texts | st.text("ab -[]\"\\#!q'=", max_size=15)},
     optional={
@@ -166,9 +242,11 @@ written = st.fixed_dictionaries(
 )
 
 
-@given(written)
+@given(written, _tables)
 @settings(deadline=None, max_examples=400)
-def test_a_command_that_was_written_is_read_back(job: dict[str, Any]) -> None:
+def test_a_command_that_was_written_is_read_back(job: dict[str, Any], tables: dict[str, Any]) -> None:
+    job = {**job, **tables}
+    assert list(unsaid(job)) == []
     expected = _said({key: _flat(value) for key, value in job.items()})
     line = to_command(job)
     assert "\n" not in line
@@ -183,6 +261,19 @@ def test_a_command_has_the_syntax_of_2_3() -> None:
     assert to_command({"prompt": "a (cat)", "negative_prompt": "[x]", "prompt_syntax": "plain"}).startswith(
         "a \\(cat\\)"
     )
+
+
+def test_what_a_command_cannot_say_is_named() -> None:
+    init = {"image": "a.png", "depth": "b.png", "fit": True, "color_match": False}
+    job = {"prompt": "", "refiner": {"model": "xl"}, "init": init, "outpaint": {"left": "25%", "top": 0, "right": 70}}
+    assert list(unsaid(job)) == ["refiner", "init.depth", "outpaint.left", "outpaint.right"]
+    assert list(unsaid({"prompt": "", "loras": [{"name": "ink v2"}], "mask": {"grow": 3}})) == ["loras[0]", "mask.grow"]
+
+
+def test_a_lora_is_said_in_the_prompt() -> None:
+    job = {"prompt": "a cat", "negative_prompt": "dog", "loras": [{"name": "ink", "weight": 0.8}, {"name": "oil"}]}
+    assert to_command(job) == "a cat withLora(ink,0.8) withLora(oil) [dog]"
+    assert to_command({"prompt": "a cat <lora:ink:0.5>", "prompt_syntax": "a1111"}) == "a cat withLora(ink,0.5)"
 
 
 def test_a_command_speaks_as_2_3_did() -> None:

@@ -13,6 +13,7 @@ from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.prompt.understand import understand
 from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks, split_parameters
+from invokeai_daemon.job.schema import PENDING
 from tests.strict_toml.values import values
 
 SD_METADATA: dict[str, Any] = {
@@ -172,13 +173,22 @@ def test_a_prompt_alone_is_a_text_of_a1111_too() -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"loras": [{"model": {"name": "ink"}, "weight": 0.8}]}, "loras: The picture was made with LoRAs, which is"),
-        ({"generation_mode": "sdxl_img2img"}, 'generation_mode: The picture was made with the mode "sdxl_img2img"'),
         (
-            {"generation_mode": "sdxl_txt2img", "positive_style_prompt": "oil"},
-            "positive_style_prompt: The picture was made with a style prompt of its own",
+            {"generation_mode": "sdxl_img2img", "init_image": "3f2a.png", "strength": 0.6},
+            'init_image: The picture was made from "3f2a.png" in InvokeAI\'s own outputs, which its record does '
+            'not hold. Copy it, and write a job with [init] image = "…", strength = 0.6.',
         ),
-        ({"hrf_enabled": True}, "hrf_enabled: The picture was made with the high resolution fix"),
+        ({"generation_mode": "inpaint"}, "generation_mode: The picture was made from a picture and a mask, which its"),
+        ({"generation_mode": "wan_i2v"}, 'generation_mode: The picture was made with the mode "wan_i2v"'),
+        (
+            {"ipAdapters": [{"image": {"image_name": "a.png"}, "weight": 1}]},
+            'ipAdapters[0]: The picture was made from "a.png" in InvokeAI\'s own outputs',
+        ),
+        ({"hrf_enabled": True, "hrf_method": "ESRGAN"}, "hrf_method: The picture was made with a high resolution fix"),
+        (
+            {"refiner_model": {"name": "xl-refiner"}, "refiner_steps": 20},
+            "refiner_steps: The picture was made with a refiner that had steps 20 of its own",
+        ),
         ({"scheduler": "dpm_fancy"}, 'scheduler: "dpm_fancy" is no scheduler that is known here.'),
         ({"width": 770}, "width: 770 is not a multiple of 8. Use 768 or 776."),
         ({"seed": "42"}, 'seed: "42" is not a whole number.'),
@@ -198,13 +208,71 @@ def test_a_style_prompt_that_says_what_the_prompt_says_is_none(joined: str) -> N
     assert problems(record(invokeai_metadata={**INVOKEAI, **sdxl})) == []
 
 
-def test_loras_and_upscaling_of_a1111_are_named() -> None:
-    text = A1111.replace("dusk,", "dusk <lora:ink:0.8>,").replace("Version", "Hires upscale: 2, Version")
-    found = record(parameters=text)
-    assert problems(found) == [
-        'prompt: The picture was made with the LoRA "ink", which is not supported yet.',
-        "Hires upscale: The picture was made with the high resolution fix, which is not supported yet.",
-    ]
+def served(found: Record) -> list[str]:
+    """The problems without those of keys that jobs may not have yet."""
+    return [str(problem) for problem in found.problems if problem.key not in PENDING]
+
+
+def test_what_invokeai_attached_to_a_model_is_asked_for_again() -> None:
+    loras = [{"model": {"name": "ink"}, "weight": 0.8}, {"lora": {"model_name": "old"}, "weight": 0.5}]
+    off = {"model": {"name": "off"}, "weight": 1, "is_enabled": False}
+    refiner = {"refiner_model": {"name": "xl-refiner"}, "refiner_start": 0.7, "refiner_aesthetic_store": 5}
+    passes = {"hrf_enabled": True, "hrf_method": "bilinear", "hrf_strength": 0.45, **refiner}
+    styles = {"positive_style_prompt": "oil", "negative_style_prompt": ""}
+    vae = {"vae": {"key": "7", "name": "sdxl-vae-fix"}}
+    found = record(invokeai_metadata={**INVOKEAI, "loras": [*loras, off], **passes, **styles, **vae})
+    assert served(found) == []
+    assert found.job.items() >= {
+        "loras": [{"name": "ink", "weight": 0.8}, {"name": "old", "weight": 0.5}],
+        "hires": {"strength": 0.45},
+        "refiner": {"model": "xl-refiner", "start": 0.7, "positive_aesthetic_score": 5},
+        "style_prompt": "oil",
+        "vae": "sdxl-vae-fix",
+    }.items()  # fmt: skip
+
+
+def test_the_passes_of_a1111_are_asked_for_again() -> None:
+    extra = (
+        "Denoising strength: 0.55, Hires upscale: 1.5, Hires upscaler: Latent, VAE: kl-f8.ckpt, "
+        "Refiner: xl_refiner.safetensors [7440042bbd], Refiner switch at: 0.7, Distilled CFG Scale: 3.5, Version"
+    )
+    found = record(parameters=A1111.replace("dusk,", "dusk <lora:ink:0.8>,").replace("Version", extra))
+    assert served(found) == []
+    assert (
+        found.job.items()
+        >= {
+            "prompt": "a lighthouse at dusk <lora:ink:0.8>,\ntwo lines",
+            "width": 768,
+            "height": 960,
+            "hires": {"strength": 0.55, "size": 568},
+            "vae": "kl-f8",
+            "refiner": {"model": "xl_refiner", "start": 0.7},
+            "guidance": 3.5,
+        }.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ("Denoising strength: 0.6", "Denoising strength: The picture was made from an init image, which its record"),
+        ("Denoising strength: 0.6, Mask blur: 4", "Mask blur: The picture was made from a picture and a mask, which"),
+        (
+            "Hires upscale: 2, Hires upscaler: 4x-Ultra",
+            'Hires upscaler: The picture was made with an enlargement by "4x',
+        ),
+        ("Hires upscale: 2, Hires steps: 9", "Hires steps: The picture was made with a second pass that has steps of"),
+        ("Hires upscale: 2, Hires CFG Scale: 3", "Hires CFG Scale: The picture was made with a second pass that has"),
+        (
+            'ControlNet 0: "Module: canny, Model: control_canny [d14c016b], Weight: 1"',
+            'ControlNet 0: The picture was made from a picture that is followed by "control_canny", which its record',
+        ),
+        ("Face restoration: GFPGAN", "Face restoration: The picture was made with face restoration, which is not"),
+    ],
+)
+def test_what_a_text_of_a1111_does_not_tell_is_named(extra: str, told: str) -> None:
+    [problem] = served(record(parameters=A1111.replace("Version", f"{extra}, Version")))
+    assert problem.startswith(told)
 
 
 def test_a_noise_that_2_3_shaped_is_asked_for_again() -> None:
@@ -232,10 +300,34 @@ def test_a1111_counts_the_layer_that_is_always_left_out() -> None:
     assert "clip_skip" not in record(parameters=A1111.replace("Version", "Clip skip: 1, Version")).job
 
 
-def test_an_img2img_of_2_3_is_named() -> None:
-    image = {**SD_METADATA["image"], "type": "img2img"}
-    assert [problem.split(":")[0] for problem in problems(record(sd_metadata={**SD_METADATA, "image": image}))] == [
-        "image.type"
+def test_the_init_image_of_2_3_is_the_one_of_its_command() -> None:
+    image = {**SD_METADATA["image"], "type": "img2img", "strength_steps": 0.6, "orig_hash": "ab12"}
+    told = problems(record(sd_metadata={**SD_METADATA, "image": image}))[0]
+    assert told == (
+        "image.type: The picture was made from an init image with the sha256 ab12, which its record does not hold. "
+        'Write a job with [init] image = "…", strength = 0.6.'
+    )
+    dream = "a lighthouse -s 30 -I /home/them/photo.png -A k_euler_a -M mask.png -f 0.6"
+    found = record(sd_metadata={**SD_METADATA, "image": image}, Dream=dream)
+    assert served(found) == []
+    assert (
+        found.job.items()
+        >= {
+            "prompt": "a lighthouse at dusk",
+            "init": {"image": "/home/them/photo.png", "strength": 0.6, "fit": False},
+            "mask": {"image": "mask.png"},
+        }.items()
+    )
+    high = record(sd_metadata={**SD_METADATA, "image": {**image, "hires_fix": True}}, Dream=dream)
+    assert served(high) == []
+    assert (high.job["hires"], high.job.get("init")) == ({"strength": 0.75}, None)
+
+
+def test_what_2_3_did_to_finished_pictures_is_named() -> None:
+    image = {**SD_METADATA["image"], "facetool_strength": 0.8, "upscale": [2, 0.75]}
+    assert problems(record(sd_metadata={**SD_METADATA, "image": image})) == [
+        "image.facetool_strength: The picture was made with face restoration, which is not supported yet.",
+        "image.upscale: The picture was made with upscaling, which is not supported yet.",
     ]
 
 

@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from invokeai_daemon import __version__
 from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
-from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 from invokeai_daemon.job.plan_job import resolve
 from invokeai_daemon.job.prompt.tree import prompt_of
 from invokeai_daemon.job.prompt.understand import understood
 from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks
+from invokeai_daemon.job.schema import ControlNet, Hires, Init, IPAdapter, Lora, Mask, Refiner, T2IAdapter
 from invokeai_daemon.output.metadata import chunks, read_record, versions
 from invokeai_daemon.output.png import encode
+from invokeai_daemon.output.recorded import recorded
 from invokeai_daemon.settings import LimitSettings
 from tests.job.strategies import plans
 from tests.strict_toml.values import texts
@@ -68,10 +70,11 @@ def test_a_picture_makes_the_same_plan_again(tmp_path: Path, plan: Plan, kept: s
     if kept == "parameters" and not _says_itself(record, image):
         return  # A1111's text cannot say every prompt: it has no quoting, and no blends
     again = planned_again(job_of_record(record)).images
-    assert [_values(one) for one in again] == [_values(image)]
+    told = recorded(plan, image)
+    assert [_values(one) for one in again] == [_values(told)]
     assert [_meaning(one) for one in again] == [_meaning(image)]
     if kept in ("all", "invokeai_daemon"):
-        assert again == (replace(image, number=1),)
+        assert again == (replace(told, number=1),)
     assert record.job["model"] == plan.model.name
 
 
@@ -101,8 +104,99 @@ def test_the_own_record_carries_what_the_user_wrote(tmp_path: Path) -> None:
     assert record.data["job"] == "cat"
 
 
-def test_a_picture_tells_nobody_where_the_model_lies() -> None:
-    assert "/home/me" not in "".join(chunks(PLAN, IMAGE, versions()).values())
+#: Everything that an image can be made with, as the planner names it.
+RICH = replace(
+    IMAGE,
+    width=128,
+    vae="kl",
+    loras=(Lora(name="ink", weight=0.8), Lora(name="a: b", weight=0.5, text_encoder_weight=0.25)),
+    controlnets=(
+        ControlNet(name="canny", image="inputs/2-edges.png", weight=0.5, end=0.8, processor="canny"),
+        ControlNet(name="depth", image="inputs/2-edges.png", control_mode="unbalanced"),
+    ),
+    t2i_adapters=(T2IAdapter(name="sketch", image="inputs/2-edges.png", resize_mode="crop_resize"),),
+    ip_adapters=(IPAdapter(name="face", image="/home/me/face.png", method="style"),),
+    init=Init(image="inputs/1-photo.png", strength=0.6),
+    mask=Mask(text="hair", blur=4),
+    refiner=Refiner(model="xl-refiner", start=0.7),
+)
+RICH_PLAN = replace(
+    PLAN,
+    images=(RICH,),
+    references=(
+        ModelRef("ink", "/home/me/ink.safetensors", "sd-1", "lora", "sha256:aabbccddeeff0011", asked="in"),
+        ModelRef("canny", "/home/me/canny", "sd-1", "controlnet", "sha256:0123456789ab"),
+        ModelRef("kl", "/home/me/kl", "sd-1", "vae", "blake3:77"),
+        ModelRef("sks", "/home/me/sks.pt", "sd-1", "embedding", "sha256:99887766554433"),
+    ),
+    inputs=(
+        Input("/home/me/photo.png", "inputs/1-photo.png", "sha256:11"),
+        Input("edges.png", "inputs/2-edges.png", "sha256:22"),
+    ),
+)
+
+
+def test_a_picture_tells_nobody_where_the_users_files_lie() -> None:
+    assert "/home/me" not in "".join(chunks(RICH_PLAN, RICH, versions()).values())
+
+
+def test_the_own_record_has_the_hashes_of_all_that_a_picture_was_made_with() -> None:
+    told = json.loads(chunks(RICH_PLAN, RICH, {})["invokeai_daemon"])
+    assert [(each["type"], each["name"], each["hash"][:9]) for each in told["references"]] == [
+        ("lora", "ink", "sha256:aa"),
+        ("controlnet", "canny", "sha256:01"),
+        ("vae", "kl", "blake3:77"),
+        ("embedding", "sks", "sha256:99"),
+    ]
+    assert told["inputs"] == [
+        {"name": "photo.png", "file": "outputs/cat/inputs/1-photo.png", "hash": "sha256:11"},
+        {"name": "edges.png", "file": "outputs/cat/inputs/2-edges.png", "hash": "sha256:22"},
+    ]
+
+
+def test_invokeai_gets_what_was_attached_in_its_own_fields() -> None:
+    told = json.loads(chunks(RICH_PLAN, RICH, {})["invokeai_metadata"])
+    ink = {"key": "sha256:aabbccddeeff0011", "hash": "sha256:aabbccddeeff0011", "name": "ink"}
+    edges = {"image": {"image_name": "outputs/cat/inputs/2-edges.png"}}
+    canny = {"key": "sha256:0123456789ab", "hash": "sha256:0123456789ab", "name": "canny"}
+    assert (told["generation_mode"], told["strength"]) == ("inpaint", 0.6)
+    assert told["init_image"] == "outputs/cat/inputs/1-photo.png"
+    assert told["loras"][0] == {"model": {**ink, "base": "sd-1", "type": "lora"}, "weight": 0.8}
+    assert told["controlnets"][0] == {
+        "control_model": {**canny, "base": "sd-1", "type": "controlnet"},
+        **edges,
+        "processed_image": None,
+        "control_weight": 0.5,
+        "begin_step_percent": 0.0,
+        "end_step_percent": 0.8,
+        "control_mode": "balanced",
+        "resize_mode": "just_resize",
+    }
+    assert told["t2iAdapters"][0]["t2i_adapter_model"]["name"] == "sketch"
+    assert (told["ipAdapters"][0]["method"], told["ipAdapters"][0]["image"]) == ("style", {"image_name": "face.png"})
+    assert (told["vae"]["name"], told["vae"]["type"]) == ("kl", "vae")
+    assert (told["refiner_model"]["name"], told["refiner_start"], told["refiner_steps"]) == ("xl-refiner", 0.7, 20)
+
+
+def test_a1111_gets_what_was_attached_in_its_words_and_civitai_the_hashes() -> None:
+    text = chunks(RICH_PLAN, RICH, {})["parameters"]
+    prompt, _, told = text.split("\n")
+    assert prompt == "a red circle <lora:ink:0.8>"
+    for said in (
+        "VAE: kl, Denoising strength: 0.6, Mask blur: 4, Refiner: xl-refiner, Refiner switch at: 0.7",
+        'ControlNet 0: "Module: canny, Model: canny [01234567], Weight: 0.5, Resize Mode: Just Resize, '
+        'Guidance Start: 0, Guidance End: 0.8, Control Mode: Balanced"',
+        'ControlNet 2: "Module: none, Model: sketch, Weight: 1, Resize Mode: Crop and Resize',
+        'Lora hashes: "ink: aabbccddeeff", TI hashes: "sks: 998877665544", ',
+        ', Hashes: {"model":"0123","lora:ink":"aabbccddee","controlnet:canny":"0123456789","vae":"77",'
+        '"embed:sks":"9988776655"}',
+    ):
+        assert said in told
+    hires = replace(IMAGE, hires=Hires(strength=0.5))
+    assert (
+        "Denoising strength: 0.5, Hires resize: 64x96, Hires steps: 20, Hires upscaler: Latent"
+        in (chunks(PLAN, hires, {})["parameters"])
+    )
 
 
 def test_invokeai_gets_its_core_metadata() -> None:
