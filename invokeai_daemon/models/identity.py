@@ -39,6 +39,7 @@ Type = Literal[
     "hypernetwork",
     "motion_adapter",
     "clipseg",
+    "depth_estimator",
     "other",
 ]
 Base = Literal[

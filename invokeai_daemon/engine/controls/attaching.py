@@ -27,10 +27,11 @@ from invokeai_daemon.engine.passes import Desk
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.engine.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.processors import processed
+from invokeai_daemon.engine.processors.depth import load_estimator
 from invokeai_daemon.engine.weights import read_tensors
 from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
-from invokeai_daemon.job.processors import NONE
+from invokeai_daemon.job.processors import BY_NAME, NONE
 from invokeai_daemon.job.schema import ControlNet, T2IAdapter
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.output.png import encode
@@ -108,12 +109,19 @@ class _Attaching:
     def _picture(self, asked: ControlNet | T2IAdapter, stem: str) -> Pillow.Image:
         """The control picture at the size of the image. It is kept beside the pictures of steps where those are."""
         picture = self.desk.open(asked.image)
-        made = processed(picture, asked.processor or NONE, asked.processor_options)
-        made = fitted(made, (self.image.width, self.image.height), asked.resize_mode)
+        made = fitted(self._processed(picture, asked), (self.image.width, self.image.height), asked.resize_mode)
         if self.image.save_intermediates:
             png = encode(np.asarray(made), {}, COMPRESSION)
             Results(self.desk.folder).publish_control(self.desk.plan, self.image, stem, png)
         return made
+
+    def _processed(self, picture: Pillow.Image, asked: ControlNet | T2IAdapter) -> Pillow.Image:
+        name = asked.processor or NONE
+        if not BY_NAME[name].model:
+            return processed(picture, name, asked.processor_options)
+        model = self.desk.plan.reference(BY_NAME[name].model, name)
+        load = partial(load_estimator, Path(model.path), self.pipeline.device)
+        return self._kept(model, load).depth(picture)
 
 
 def _load_prompter(model: ModelRef, unet: Any, dtype: torch.dtype, device: torch.device) -> ImagePrompter:
