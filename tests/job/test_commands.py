@@ -228,7 +228,7 @@ _told_of_pictures = {
     "infill": st.just({"tile_size": 64}),
     "init_color": paths,
 }
-_tables = st.one_of(
+_tables: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"hires": st.fixed_dictionaries({"strength": between})}),
     st.fixed_dictionaries({"init": _inits}, optional=_told_of_pictures),
