@@ -36,6 +36,10 @@ class Denoiser(Protocol):
     def in_channels(self) -> int:
         """Channels of the latents that it takes."""
 
+    @property
+    def largest(self) -> int | None:
+        """Latents along a side that it has places for; None for any number."""
+
     def __call__(
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
     ) -> Tensor:
@@ -48,6 +52,7 @@ class UNet:
     folder: ClassVar[str] = "unet"
     kind: ClassVar[Any] = UNet2DConditionModel
     memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    largest = None
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -96,6 +101,10 @@ class MMDiT:
     def in_channels(self) -> int:
         return int(self.model.config.in_channels)
 
+    @property
+    def largest(self) -> int | None:
+        return PATCH * int(self.model.config.pos_embed_max_size)
+
     def __call__(
         self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, injected: Injected | None = None
     ) -> Tensor:
@@ -110,6 +119,7 @@ class Flux:
     folder: ClassVar[str] = "transformer"
     kind: ClassVar[Any] = FluxTransformer2DModel
     memory_format: ClassVar[torch.memory_format] = torch.preserve_format
+    largest = None
 
     def __init__(self, model: Any) -> None:
         self.model = model

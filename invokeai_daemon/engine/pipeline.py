@@ -29,7 +29,7 @@ from invokeai_daemon.engine.steady import make_steady
 from invokeai_daemon.engine.t5 import T5, WordsAlone
 from invokeai_daemon.engine.vae import USUAL, Vae, VaeSettings, settle_vae
 from invokeai_daemon.engine.vocabulary import Vocabulary
-from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.errors import ModelError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 
 INDEX = "model_index.json"
@@ -95,7 +95,16 @@ class Pipeline:
         return 1, self.latent_channels, height // factor, width // factor
 
     def tell(self, image: Image, texts: Sequence[Encoded]) -> Conditioning:
-        """What the denoiser is told of an image, a row for each of its encoded texts."""
+        """What the denoiser is told of an image, a row for each of its encoded texts.
+
+        Raises RenderError when the image is larger than the denoiser has places for.
+        """
+        most = self.denoiser.largest
+        if most is not None and max(image.width, image.height) > most * self.pixels_per_latent:
+            raise RenderError(
+                f'model "{self.model.name}" makes pictures of at most {most * self.pixels_per_latent} pixels along a '
+                f"side, and {image.width} × {image.height} were asked. Ask for a smaller one."
+            )
         return self.family.tell(image, texts, self.index)
 
 

@@ -128,7 +128,7 @@ def _steps_left_out(scheduler: Any, steps: Tensor, strength: float) -> int:
         # Their img2img pipelines round what is left out down, not what is made.
         return min(int(len(steps) - len(steps) * strength), len(steps) - 1)
     # Not the number of timesteps: a scheduler may evaluate one of them twice, as pndm does.
-    asked = scheduler.num_inference_steps
+    asked: int = scheduler.num_inference_steps
     return min(asked - min(int(asked * strength), asked), len(steps) - 1)
 
 
