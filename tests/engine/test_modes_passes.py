@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
 from torch.nn import functional
 
+from invokeai_daemon.engine.backlog import Ticket
 from invokeai_daemon.engine.modes.hires import first_size, hires, trained_side
 from invokeai_daemon.engine.modes.refiner import NOTHING_LEFT
 from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.render import Renderer
 from invokeai_daemon.engine.schedulers import class_of
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schedulers import BY_NAME
 from invokeai_daemon.job.schema.pictures import Hires, Init, Refiner
+from invokeai_daemon.settings import RenderSettings, Settings
 from tests.engine.build import build_refiner, build_sdxl, image
 from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
 from tests.engine.drive import begin, desk_of, drawn_picture, first_lane, make
@@ -202,3 +208,34 @@ def test_a_large_sdxl_picture_is_told_the_size_of_each_pass_and_may_be_refined(p
     assert [lane.pipeline.model.base for lane in lanes] == ["sdxl", "sdxl", "sdxl-refiner"]
     sizes = [lane.conditioning.added["time_ids"][-1, :2].tolist() for lane in lanes]
     assert sizes == [[48, 72], [96, 128], [96, 128]]
+
+
+# -- in the renderer -----------------------------------------------------------------------------------------------
+
+
+def test_the_renderer_makes_pictures_of_several_passes_side_by_side(pair: Pair, tmp_path: Path) -> None:
+    images = (
+        image(1, steps=6, refiner=Refiner(model="finer", start=0.5)),
+        image(2, save_intermediates=3, **LARGE),
+        image(3, steps=3),
+        image(4, steps=6, init=Init(image=INIT, strength=0.0)),
+    )
+    plan = replace(pair.desk.plan, images=images)
+    ticket = Ticket(plan, tmp_path)
+    shutil.copy(pair.desk.folder / INIT, tmp_path)
+    events: list[dict[str, Any]] = []
+    threads = torch.get_num_threads()
+    renderer = Renderer(Settings(render=RenderSettings(device="cpu")), CPU, 2, events.append)
+    renderer.add(ticket, images, alone=False)
+    while not renderer.is_idle:
+        renderer.turn()
+    renderer.finish()
+    torch.set_num_threads(threads)
+    assert [event for event in events if event["event"] == "image_failed"] == []
+    for wanted in images:
+        [file] = tmp_path.glob(f"{wanted.number:04}.*.png")
+        assert difference(np.asarray(PIL.Image.open(file)), pair.make(wanted)[0].pixels) <= 1
+    # The steps of both passes of the large picture, 5 and 3, counted on.
+    [steps] = (tmp_path / "intermediates").iterdir()
+    assert sorted(path.stem for path in steps.iterdir()) == ["0000", "0003", "0004", "0005", "0007"]
+    assert {np.asarray(PIL.Image.open(path)).shape for path in steps.iterdir()} == {(48, 72, 3), (96, 128, 3)}
