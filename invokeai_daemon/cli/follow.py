@@ -19,9 +19,28 @@ LOOKS = 10
 
 
 def follow(root: Root, job_id: str) -> int:
-    """Wait for one job, showing what it does; then print its pictures, or why there are none. 0 when it is done."""
-    show(stages(root, job_id))
+    """Wait for one job, showing what it does; then print its pictures, or why there are none. 0 when it is done.
+
+    A job that waits for what nobody is bringing may wait for ever, so it is not waited for.
+    """
+    show(_until_stuck(root, job_id))
     return report(snapshot.job(root, job_id))
+
+
+def _until_stuck(root: Root, job_id: str) -> Iterator[str]:
+    looks = 0
+    for stage in stages(root, job_id):
+        yield stage
+        looks = looks + 1 if _is_stuck(root, job_id) else 0
+        if looks > LOOKS:
+            return
+
+
+def _is_stuck(root: Root, job_id: str) -> bool:
+    """Whether a job waits, or its daemon is gone, and no model is on its way."""
+    now = snapshot.take(root, time.time())
+    is_waiting = snapshot.job(root, job_id)["state"] == "waiting"
+    return now["state"] == "stopped" or (is_waiting and not now["models"].get("importing") and not now["downloads"])
 
 
 def report(job: dict[str, Any]) -> int:
@@ -30,8 +49,17 @@ def report(job: dict[str, Any]) -> int:
         click.echo(picture)
     if job["state"] == "done":
         return 0
-    click.echo(job["why"] if job["state"] == "failed" else f"{job['job']} was cancelled.", err=True)
+    click.echo(_reason(job), err=True)
     return 1
+
+
+def _reason(job: dict[str, Any]) -> str:
+    if job["state"] == "failed":
+        return str(job["why"])
+    if job["state"] == "unknown":
+        return f"{job['job']} was cancelled."
+    # It is still there, and somebody gave up following it.
+    return f"{job['job']} is {job['state']}, and starts by itself when it can. {job['why']}".rstrip()
 
 
 def stages(root: Root, job_id: str) -> Iterator[str]:

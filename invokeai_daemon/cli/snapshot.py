@@ -148,7 +148,7 @@ def job(root: Root, name: str) -> dict[str, Any]:
 
 
 def _new(root: Root, name: str) -> Ticket | None:
-    paths = (root.inbox / f"{name}{suffix}" for suffix in DROP_SUFFIXES)
+    paths = (folder / f"{name}{suffix}" for folder in (root.inbox, root.inbox / name) for suffix in DROP_SUFFIXES)
     return next((Ticket(name, "new", path) for path in paths if path.exists()), None)
 
 

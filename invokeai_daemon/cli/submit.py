@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -10,9 +13,10 @@ from typing import Any
 
 import click
 
+from invokeai_daemon.cli.asking import Grouped, Option, asked, job_options
 from invokeai_daemon.cli.options import with_root
 from invokeai_daemon.cli.roots import shown
-from invokeai_daemon.files import write_atomically
+from invokeai_daemon.files import sync_folder, write_atomically
 from invokeai_daemon.root import Root
 from invokeai_daemon.spool.names import numbered, safe_id
 from invokeai_daemon.spool.spool import DROP_SUFFIXES, Spool
@@ -21,41 +25,33 @@ from invokeai_daemon.spool.spool import DROP_SUFFIXES, Spool
 NAME_LENGTH = 40
 
 
-@click.command()
+@click.command(cls=Grouped)
 @click.argument("words", nargs=-1, metavar="[PROMPT | FILE]...")
-@click.option("-m", "--model", help="A model's name, a unique start of it, or its hash.")
-@click.option("--negative", "--negative-prompt", "--negative_prompt", "negative_prompt", metavar="TEXT")
-@click.option("-W", "--width", type=int, help="Pixels.")
-@click.option("-H", "--height", type=int, help="Pixels.")
-@click.option("-s", "--steps", type=int)
-@click.option("-S", "--seed", type=int)
-@click.option("-C", "--cfg-scale", "--cfg_scale", "cfg_scale", type=float)
-@click.option("-A", "--scheduler", "--sampler", "scheduler", metavar="NAME")
-@click.option("-n", "--iterations", type=int, help="How many pictures: seeds SEED, SEED+1, …")
-@click.option("--priority", type=int, help="Higher runs first.")
-@click.option("--name", metavar="NAME", help="The job's name (default: from the prompt).")
+@job_options
+@click.option("--name", cls=Option, group="The job", metavar="NAME", help="The job's name (default: from the prompt).")
 @click.option("--wait", is_flag=True, help="Wait for the pictures and print their paths.")
 @with_root
-def submit(root: Root, words: tuple[str, ...], name: str | None, wait: bool, **keys: Any) -> int:
+def submit(root: Root, words: tuple[str, ...], name: str | None, wait: bool, **options: Any) -> int:
     """Write a job into the inbox: from a PROMPT and options, or as copies of FILEs (.toml, .png, .txt).
 
     The options mean what they mean at InvokeAI's prompt:
 
         invokeai-daemon submit "waterfall and rainbow" -W640 -H480 -s30 -S42 -n4
+        invokeai-daemon submit "the same in oil" -I photo.png -f 0.6 --lora ink:0.8
     """
     files = [Path(word) for word in words if is_file(word)]
-    prompt = " ".join(word for word in words if not is_file(word))
-    asked = {"prompt": prompt, **{key: value for key, value in keys.items() if value is not None}}
-    _refuse_nonsense(files, asked)
-    drops = (
-        copies(files, name)
-        if files
-        else [(name or name_of(prompt), ".toml", job_text(asked, f"{name or name_of(prompt)}.toml"))]
-    )
-    submitted = [drop(root, stem, ending, raw) for stem, ending, raw in drops]
+    what = asked(" ".join(word for word in words if not is_file(word)), options)
+    _refuse_nonsense(files, what.job)
+    if files:
+        submitted = [drop(root, stem, ending, raw) for stem, ending, raw in copies(files, name)]
+    else:
+        stem = name or name_of(what.job["prompt"])
+        raw = job_text(what.job, f"{stem}.toml")
+        submitted = [drop_folder(root, stem, raw, what.pictures) if what.pictures else drop(root, stem, ".toml", raw)]
     for path in submitted:
         click.echo(f"Submitted {shown(path, root)}. Follow it: invokeai-daemon status {path.stem}")
-    return _wait(root, submitted) if wait else _remind(root)
+    is_served = _remind(root)
+    return _wait(root, submitted) if wait and is_served else int(wait)
 
 
 def is_file(word: str) -> bool:
@@ -108,6 +104,33 @@ def drop(root: Root, stem: str, suffix: str, raw: bytes) -> Path:
     raise AssertionError("numbers do not end")
 
 
+def drop_folder(root: Root, stem: str, raw: bytes, pictures: Mapping[str, Path]) -> Path:
+    """Make a job and the pictures that it names appear in the inbox at once, in a folder of the job's name."""
+    wanted = safe_id(stem)
+    hidden = Path(tempfile.mkdtemp(prefix=".submit-", suffix=".part", dir=root.inbox))
+    try:
+        for name, path in pictures.items():
+            shutil.copyfile(path, hidden / name)
+        for job_id in chain([wanted], (numbered(wanted, number) for number in count(2))):
+            folder = root.inbox / job_id
+            if not _taken(root, job_id):
+                write_atomically(hidden / f"{job_id}.toml", raw)
+                hidden.chmod(0o777 & ~_umask())
+                hidden.rename(folder)
+                sync_folder(root.inbox)
+                return folder / f"{job_id}.toml"
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    raise AssertionError("numbers do not end")
+
+
+def _umask() -> int:
+    """What new files may not be, so that a daemon of another account can read what a temporary folder held."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _reserve(path: Path) -> bool:
     """Take a name by an empty file; the rename that follows is what the daemon notices at once."""
     try:
@@ -118,7 +141,7 @@ def _reserve(path: Path) -> bool:
 
 
 def _taken(root: Root, job_id: str) -> bool:
-    drops = (root.inbox / f"{job_id}{suffix}" for suffix in DROP_SUFFIXES)
+    drops = (root.inbox / f"{job_id}{suffix}" for suffix in ("", *DROP_SUFFIXES))
     return Spool(root).is_known(job_id) or (root.outputs / job_id).exists() or any(path.exists() for path in drops)
 
 
@@ -128,11 +151,13 @@ def _wait(root: Root, submitted: Sequence[Path]) -> int:
     return max(follow(root, path.stem) for path in submitted)
 
 
-def _remind(root: Root) -> int:
+def _remind(root: Root) -> bool:
+    """Whether a daemon is there to take the job; says how to start one when none is."""
     import time
 
     from invokeai_daemon.cli import snapshot
 
-    if snapshot.take(root, time.time())["state"] == "stopped":
-        click.echo(f"The daemon is not running. Start it with: invokeai-daemon run --root {root.path}", err=True)
-    return 0
+    if snapshot.take(root, time.time())["state"] != "stopped":
+        return True
+    click.echo(f"The daemon is not running. Start it with: invokeai-daemon run --root {root.path}", err=True)
+    return False

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.cli.submit import drop, name_of
+from invokeai_daemon.cli.asking import Asked, asked
+from invokeai_daemon.cli.submit import drop, drop_folder, name_of
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from tests.conftest import Program
@@ -32,6 +33,55 @@ def test_invokeais_options_become_the_keys_of_a_job(program: Program, root: Root
         "scheduler": "k_euler_a",
         "iterations": 4,
     }
+
+
+def test_options_of_pictures_and_models_become_tables() -> None:
+    here = Path(__file__)
+    found = asked(
+        "a cat",
+        {
+            "init_img": here, "strength": 0.6, "fit": False, "init_mask": here, "invert_mask": True,
+            "outpaint": "left=128, top=25%", "loras": ("ink:0.8", "oil"), "controlnets": (f"canny:{here}:0.5",),
+            "vae": "kl", "refiner": "xl-refiner:0.7", "with_variations": "42:0.3", "variation_amount": 0.1,
+            "seamless": True, "seamless_axes": "y", "perlin": 0.2, "threshold": None,
+        },
+    )  # fmt: skip
+    assert found.pictures == {"test_submit.py": here}
+    assert found.job == {
+        "prompt": "a cat",
+        "init": {"image": "test_submit.py", "strength": 0.6, "fit": False},
+        "mask": {"image": "test_submit.py", "invert": True},
+        "outpaint": {"left": 128, "top": "25%"},
+        "loras": [{"name": "ink", "weight": 0.8}, {"name": "oil"}],
+        "controlnets": [{"name": "canny", "image": "test_submit.py", "weight": 0.5}],
+        "vae": "kl",
+        "refiner": {"model": "xl-refiner", "start": 0.7},
+        "variation": {"amount": 0.1, "with": [[42, 0.3]]},
+        "seamless_y": True,
+        "perlin": 0.2,
+    }
+    assert asked("a cat", {"hires_fix": True, "strength": 0.5}).job["hires"] == {"strength": 0.5}
+
+
+def test_pictures_of_one_name_lie_beside_the_job_under_two(tmp_path: Path) -> None:
+    found = Asked({})
+    for folder in ("a", "b", "a"):
+        found.beside(tmp_path / folder / "photo.png")
+    assert found.pictures == {"photo.png": tmp_path / "a/photo.png", "photo-2.png": tmp_path / "b/photo.png"}
+
+
+def test_a_job_and_its_pictures_arrive_together_in_a_folder_of_its_name(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"a picture")
+    (root.outputs / "cat").mkdir()
+    made = drop_folder(root, "cat", b'prompt = ""', {"photo.png": tmp_path / "photo.png"})
+    assert made == root.inbox / "cat-2" / "cat-2.toml"
+    assert sorted(path.name for path in made.parent.iterdir()) == ["cat-2.toml", "photo.png"]
+    assert [path for path in root.inbox.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_strength_of_nothing_and_a_picture_that_is_not_there_are_refused(program: Program) -> None:
+    assert "name it with -I" in program("submit", "a cat", "-f", "0.5").stderr
+    assert "'gone.png' does not exist" in program("submit", "a cat", "-I", "gone.png").stderr
 
 
 def test_a_prompt_may_be_several_words_without_quotes(program: Program, root: Root) -> None:
