@@ -25,6 +25,7 @@ from invokeai_daemon.models.identity import Identity
 from invokeai_daemon.models.install.sources import shown_url
 from invokeai_daemon.models.registry import Entry
 from invokeai_daemon.models.sidecar import Sidecar, read_sidecar
+from invokeai_daemon.models.trained_words import trained_words
 from invokeai_daemon.models.units import hub_name
 from invokeai_daemon.models.words import said_beside
 from invokeai_daemon.root import Root
@@ -130,7 +131,8 @@ class Import:
             options = self._options(beside, parts.found)
             return self._converted(header, sidecar, beside, self.root, options)
         notes = header.notes if header is not None else ()
-        return self._imported(sidecar, beside, self.path, self.identity.format, "", notes)
+        words = trained_words(header) if header is not None and self.identity.type == "embedding" else ()
+        return self._imported(sidecar, beside, self.path, self.identity.format, "", notes, words)
 
     def _longest_file(self) -> int:
         """Bytes of the longest file that converting it can need: a wider dtype, parts of other files."""
@@ -172,7 +174,14 @@ class Import:
         return self._imported(sidecar, beside, folder, "diffusers", marker["hash"], marker["notes"])
 
     def _imported(
-        self, sidecar: Sidecar, beside: Companions, path: Path, form: str, digest: str, notes: Iterable[str]
+        self,
+        sidecar: Sidecar,
+        beside: Companions,
+        path: Path,
+        form: str,
+        digest: str,
+        notes: Iterable[str],
+        words: tuple[str, ...] = (),
     ) -> Message:
         told = said_beside(beside.json)
         settings = sidecar.default_settings.model_dump(exclude_none=True)
@@ -188,7 +197,7 @@ class Import:
             source=str(self.path.absolute()),
             description=sidecar.description or told.get("description", ""),
             default_settings={**told.get("default_settings", {}), **settings},
-            trigger_phrases=tuple(sidecar.trigger_phrases) or told.get("trigger_phrases", ()),
+            trigger_phrases=tuple(sidecar.trigger_phrases) or told.get("trigger_phrases", ()) or words,
             reason=printable("; ".join(dict.fromkeys([*self._taken_for_granted(), *self.notes, *notes]))),
             dialect=self.identity.dialect,
             source_url=sidecar.source_url or shown_url(sidecar.install or ""),

@@ -122,6 +122,18 @@ def test_the_sidecar_gives_name_words_and_settings(importer: Importer, dropped: 
     assert scheduler["prediction_type"] == "v_prediction"
 
 
+def test_an_embedding_can_be_named_by_the_words_it_was_trained_with(importer: Importer, root: Root) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    path = root.autoimport / "embedding/toy.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"<cat-toy>": torch.zeros(1, 768)}, path)
+    assert importer.import_(path)["entry"]["trigger_phrases"] == ["<cat-toy>"]
+    path.with_suffix(".toml").write_text('trigger_phrases = ["a toy"]\n')
+    assert importer.import_(path)["entry"]["trigger_phrases"] == ["a toy"]
+
+
 def test_what_was_taken_for_granted_or_left_out_is_said(importer: Importer, root: Root) -> None:
     extra = {f"model_ema.a{place}": ("F16", (2,)) for place in range(2)}
     path = small.write(root.autoimport / "main/cat.safetensors", {**small.tensors_of(), **extra})
