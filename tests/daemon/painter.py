@@ -79,6 +79,8 @@ class Painter:
 
     def paint(self, plan: Plan, image: Image, folder: Path) -> None:
         say(event="step", job=plan.job_id, image=image.number, step=1, steps=image.steps)
+        if image.init is not None:
+            (folder / plan.input(image.init.image).file).read_bytes()
         if not self.misbehave(plan, image, folder):
             return
         try:

@@ -11,9 +11,12 @@ from contextlib import suppress
 import pytest
 
 from tests.daemon.conftest import Served, check_root, wait_until
+from tests.daemon.test_inputs import picture
 from tests.daemon.test_run import job
 
 JOBS, IMAGES = 10, 3
+#: Those of the jobs that come with a picture.
+PICTURED = ("job1", "job5", "job9")
 
 
 def kill(pid: int | None) -> None:
@@ -22,12 +25,25 @@ def kill(pid: int | None) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def drop_with_picture(served: Served, name: str, text: str) -> None:
+    """A folder of a job and the picture that it begins with."""
+    aside = served.root.path / f"aside-{name}"
+    aside.mkdir()
+    (aside / "photo.png").write_bytes(picture((64, 64)))
+    (aside / "job.toml").write_text(f'{text}[init]\nimage = "photo.png"\n')
+    aside.rename(served.root.inbox / name)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_ten_kills_at_random_moments_lose_nothing_and_make_nothing_twice(served: Served, seed: int) -> None:
     moments = random.Random(seed)
     names = {f"job{number}" for number in range(JOBS)}
     for name in sorted(names):
-        served.drop(f"{name}.toml", job(f"slow 0.05 {name}", iterations=IMAGES))
+        text = job(f"slow 0.05 {name}", iterations=IMAGES)
+        if name in PICTURED:
+            drop_with_picture(served, name, text)
+        else:
+            served.drop(f"{name}.toml", text)
     served.start(ready=False)
     for _ in range(10):
         time.sleep(moments.uniform(0.0, 0.8))
@@ -41,6 +57,8 @@ def test_ten_kills_at_random_moments_lose_nothing_and_make_nothing_twice(served:
     assert served.stop() == 0
     assert {name: len(served.pictures(name)) for name in names} == dict.fromkeys(names, IMAGES)
     assert served.names("failed") == []
+    for name in PICTURED:
+        assert (served.root.outputs / name / "inputs/1-photo.png").read_bytes() == picture((64, 64))
     check_root(served.root, names)
 
 
