@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from invokeai_daemon.spool.spool import Spool, Ticket
 
 #: Drops that one step takes in, so that workers and the service manager do not wait for a flood.
 BATCH = 64
+#: Bytes of a file that is no job which are searched for names of pictures.
+MOST_READ = 64 * 1024
+_IN_QUOTES = re.compile(r"""["']([^"'\n]{1,200})["']""")
 
 
 class Arrivals:
@@ -200,7 +204,7 @@ class Arrivals:
             self.settler.see(path, now)
             return
         if reading.error:
-            self._outcomes.reject(path, self._stem(path), reading.error)
+            self._reject(path, reading, now)
         elif path.suffix.lower() == ".toml":
             self._accept(path, reading, now)
         else:
@@ -224,6 +228,13 @@ class Arrivals:
         else:
             self._mere[path] = Signature.of(path)
             self._leave_alone(path, "is a picture that no job names, and does not say how it was made")
+
+    def _reject(self, path: Path, reading: Reading, now: float) -> None:
+        """A file that is no job, and the pictures beside it that it seems to name: it may come back corrected."""
+        names = [name for name in _quoted(path) if os.path.lexists(path.parent / name)]
+        pictures = self._planner.keep_beside(names, self._spool.free_id(self._stem(path)), path.parent) if names else []
+        with self.guests.taken(pictures, now):
+            self._outcomes.reject(path, self._stem(path), reading.error)
 
     def _accept(self, path: Path, reading: Reading, now: float) -> None:
         job, job_id = reading.jobs[0][1], self._spool.free_id(self._stem(path))
@@ -268,6 +279,13 @@ class Arrivals:
             except OSError:
                 return
             folder = folder.parent
+
+
+def _quoted(path: Path) -> list[str]:
+    """What stands in quotes in the beginning of a file, and is named like a picture."""
+    with path.open("rb") as file:
+        text = file.read(MOST_READ).decode("utf-8", "replace")
+    return [name for name in dict.fromkeys(_IN_QUOTES.findall(text)) if name.lower().endswith(SUFFIXES)]
 
 
 def _own_id(drop_id: str, number: int, reading: Reading) -> str:

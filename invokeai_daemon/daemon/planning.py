@@ -27,6 +27,7 @@ from invokeai_daemon.job.schema import MAX_SEED, Job
 from invokeai_daemon.models.references import is_the_same, reference_to
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.output.inputs import Inputs, hash_of
+from invokeai_daemon.output.looking import PictureError
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
@@ -101,6 +102,15 @@ class Planner:
         found.find_pictures(self.pictures, [beside, *self.own_places(job, job_id)])
         self._keep(found, job_id)
         return [beside / asked for asked in found.pictures if os.path.lexists(beside / asked)]
+
+    def keep_beside(self, names: Iterable[str], job_id: str, beside: Path) -> list[Path]:
+        """Copy pictures that lie beside a file that is no job yet, for when it is corrected. Raises OSError."""
+        found = Findings(Job(prompt=""))
+        for name in names:
+            with suppress(PictureError, OSError):
+                found.pictures[name] = self.pictures.find(name, [beside])
+        self._keep(found, job_id)
+        return [beside / name for name in found.pictures]
 
     def _keep(self, found: Findings, job_id: str) -> None:
         if found.pictures:

@@ -234,6 +234,23 @@ def test_a_picture_without_a_record_stays_until_a_job_names_it(desk: Desk) -> No
     assert (desk.root.inbox / "other.jpg").exists()
 
 
+@pytest.mark.parametrize("slip", ["stepz = 3\n", "steps = \n"])
+def test_a_job_with_a_mistake_takes_its_pictures_along_and_finds_them_when_it_is_corrected(
+    desk: Desk, slip: str
+) -> None:
+    desk.drop("set/photo.png", picture())
+    desk.drop("set/job.toml", slip + INIT)
+    desk.tick(QUIET)
+    desk.tick(QUIET)
+    assert desk.places() == {"failed": ["set.error.txt", "set.toml"]}
+    assert not (desk.root.inbox / "set").exists()
+    (desk.root.inbox / "failed/set.toml").unlink()
+    desk.drop("set.toml", INIT)
+    desk.tick()
+    assert desk.places() == {"running": ["set.toml"]}
+    assert (desk.root.outputs / "set/inputs/1-photo.png").read_bytes() == picture()
+
+
 def test_jobs_of_one_drop_share_a_picture(desk: Desk) -> None:
     desk.drop("set/photo.png", picture())
     desk.drop("set/a.toml", INIT)
