@@ -1,0 +1,102 @@
+"""What the demo model makes of other pictures, and in sizes beyond its own, from dropped file to PNG."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from demo_model.evaluate import BUNDLED
+from demo_model.recognise import recognise
+from demo_model.scenes import COLOURS, Scene, paint
+from invokeai_daemon.root import Root
+
+STAR, CIRCLE = Scene("star", "yellow", "green"), Scene("circle", "red", "blue")
+PROMPT = f'prompt = "{CIRCLE.caption()}"\n'
+INIT = '[init]\nimage = "star.png"\n'
+LARGE = f'prompt = "{STAR.caption()}"\nseed = 3\niterations = 2\nwidth = 128\nheight = 128\n'
+STRENGTHS = (0.0, 0.1, 0.3, 0.6)
+JOBS = {
+    **{f"changed-{strength}": f"{PROMPT}seed = 7\n{INIT}strength = {strength}" for strength in STRENGTHS},
+    "matched": f"{PROMPT}seed = 7\n{INIT}strength = 0.6\ncolor_match = true",
+    "borrowed": f'{PROMPT}seed = 7\ninit_color = "star.png"',
+    "large": LARGE,
+    "hires": f"{LARGE}[hires]\nstrength = 0.1",
+}
+
+
+def star() -> Image.Image:
+    return paint(STAR, (0.5, 0.5), 0.38)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of every job."""
+    root = Root(tmp_path_factory.mktemp("pictures"))
+    root.make()
+    for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
+        shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
+    star().save(root.path / "star.png")
+    for name, text in JOBS.items():
+        (root.inbox / f"{name}.toml").write_text(text)
+    subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
+    return root.outputs
+
+
+def pictures(outputs: Path, name: str) -> list[npt.NDArray[np.int64]]:
+    return [np.asarray(Image.open(file)).astype(np.int64) for file in sorted((outputs / name).glob("*.png"))]
+
+
+def shapes(picture: npt.NDArray[np.int64]) -> int:
+    """How many things stand out from the background."""
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    stands_out = np.abs(picture - np.median(border, axis=0)).sum(axis=-1) > 150
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(stands_out.astype(np.uint8))
+    return int((boxes[1:, cv2.CC_STAT_AREA] > stands_out.size / 100).sum())
+
+
+@pytest.mark.timeout(300)
+def test_the_more_strength_the_further_from_the_init_image(outputs: Path) -> None:
+    away = [float(np.abs(pictures(outputs, f"changed-{each}")[0] - np.asarray(star())).mean()) for each in STRENGTHS]
+    assert away == sorted(away)
+    assert away[0] < 4, "nothing is made anew"
+    assert away[1] > 20
+
+
+def test_a_changed_picture_becomes_what_the_prompt_says(outputs: Path) -> None:
+    [file] = (outputs / "changed-0.6").glob("*.png")
+    seen = recognise(Image.open(file))
+    assert seen is not None and seen.scene == CIRCLE
+
+
+def test_a_picture_gets_the_colours_of_the_init_image_or_of_another(outputs: Path) -> None:
+    green = np.array(COLOURS[STAR.background])
+    for name in ("matched", "borrowed"):
+        corner = pictures(outputs, name)[0][4:10, 4:10].reshape(-1, 3).mean(axis=0)
+        assert np.abs(corner - green).max() < 45, name
+    blue = pictures(outputs, "changed-0.6")[0][4:10, 4:10].reshape(-1, 3).mean(axis=0)
+    assert np.abs(blue - green).max() > 100
+
+
+def test_a_large_picture_in_two_passes_shows_one_thing_where_one_pass_shows_several(outputs: Path) -> None:
+    assert [shapes(picture) for picture in pictures(outputs, "large")] == [4, 4]
+    assert [shapes(picture) for picture in pictures(outputs, "hires")] == [1, 1]
+    for file in sorted((outputs / "hires").glob("*.png")):
+        seen = recognise(Image.open(file))
+        assert seen is not None and seen.scene.shape == "star"
+
+
+def test_the_job_beside_the_pictures_says_from_what_they_were_made(outputs: Path) -> None:
+    assert "[hires]\nstrength = 0.1\nsize = 64\n" in (outputs / "hires" / "job.toml").read_text()
+    [copy] = (outputs / "changed-0.6" / "inputs").glob("*.png")
+    assert f'image = "inputs/{copy.name}"' in (outputs / "changed-0.6" / "job.toml").read_text()
+    result = json.loads((outputs / "changed-0.6" / "result.json").read_text())
+    assert [image["state"] for image in result["images"]] == ["done"]
