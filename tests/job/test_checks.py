@@ -87,6 +87,13 @@ def test_a_key_of_some_bases_is_refused_for_others(key: str) -> None:
             "init.image_guidance_scale",
             "only models that edit by instruction heed it",
         ),
+        (
+            ORDINARY,
+            {"init": {**INIT, "color_match": True}, "mask": {"text": "a cat"}},
+            "init.color_match",
+            "the mask brings what is painted to them",
+        ),
+        (ORDINARY, {"init": {**INIT, "strength": 0.5}, "denoising_start": 0.3}, "denoising_start", "Keep one of them"),
     ],
 )
 def test_each_thing_that_cannot_be_has_its_sentence(
