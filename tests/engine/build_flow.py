@@ -77,7 +77,7 @@ def build_sd_3(folder: Path, has_t5: bool = True) -> ModelRef:
         text_encoder_2=new_large_text_encoder(),
         tokenizer_2=clip_tokenizer(folder / "tokenizer_2", padding="!"),
         text_encoder_3=_t5() if has_t5 else None,
-        tokenizer_3=_words() if has_t5 else None,
+        tokenizer_3=new_words() if has_t5 else None,
     ).save_pretrained(folder)
     return ModelRef("tiny-3", str(folder), "sd-3", hash="blake3:5", variant="medium", prediction_type="flow")
 
@@ -112,7 +112,7 @@ def build_flux(folder: Path, variant: str = "dev") -> ModelRef:
         text_encoder=new_text_encoder(),
         tokenizer=clip_tokenizer(folder / "tokenizer"),
         text_encoder_2=_t5(),
-        tokenizer_2=_words(),
+        tokenizer_2=new_words(),
     ).save_pretrained(folder)
     return ModelRef(f"tiny-{variant}", str(folder), "flux", hash="blake3:6", variant=variant, prediction_type="flow")
 
@@ -140,7 +140,7 @@ def _t5() -> T5EncoderModel:
     return T5EncoderModel(config).eval()
 
 
-def _words() -> T5TokenizerFast:
+def new_words() -> T5TokenizerFast:
     likely = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     return T5TokenizerFast(vocab=[*likely, *((word, -2.0) for word in WORDS)], extra_ids=0)
 
