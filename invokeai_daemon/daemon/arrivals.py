@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from invokeai_daemon.daemon.drops import KINDS, Reading, read_drop
+from invokeai_daemon.daemon.drops import KINDS, Reading, pictures_quoted, read_drop
 from invokeai_daemon.daemon.guard import Guard, fault
 from invokeai_daemon.daemon.guests import Guests
 from invokeai_daemon.daemon.logs import events
@@ -26,9 +25,6 @@ from invokeai_daemon.spool.spool import Spool, Ticket
 
 #: Drops that one step takes in, so that workers and the service manager do not wait for a flood.
 BATCH = 64
-#: Bytes of a file that is no job which are searched for names of pictures.
-MOST_READ = 64 * 1024
-_IN_QUOTES = re.compile(r"""["']([^"'\n]{1,200})["']""")
 
 
 class Arrivals:
@@ -231,7 +227,7 @@ class Arrivals:
 
     def _reject(self, path: Path, reading: Reading, now: float) -> None:
         """A file that is no job, and the pictures beside it that it seems to name: it may come back corrected."""
-        names = [name for name in _quoted(path) if os.path.lexists(path.parent / name)]
+        names = pictures_quoted(path)
         pictures = self._planner.keep_beside(names, self._spool.free_id(self._stem(path)), path.parent) if names else []
         with self.guests.taken(pictures, now):
             self._outcomes.reject(path, self._stem(path), reading.error)
@@ -279,13 +275,6 @@ class Arrivals:
             except OSError:
                 return
             folder = folder.parent
-
-
-def _quoted(path: Path) -> list[str]:
-    """What stands in quotes in the beginning of a file, and is named like a picture."""
-    with path.open("rb") as file:
-        text = file.read(MOST_READ).decode("utf-8", "replace")
-    return [name for name in dict.fromkeys(_IN_QUOTES.findall(text)) if name.lower().endswith(SUFFIXES)]
 
 
 def _own_id(drop_id: str, number: int, reading: Reading) -> str:

@@ -7,6 +7,7 @@ reading tells whether somebody wrote to it meanwhile.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,15 @@ from invokeai_daemon.daemon.settle import Signature
 from invokeai_daemon.errors import DaemonError, JobError, NoRecord, Problem
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.schema import Job
+from invokeai_daemon.output.looking import SUFFIXES
 
 #: What the inbox takes, by the end of the name in lower case.
 KINDS = (".toml", ".png", ".txt")
 #: Bytes of a prompt list; a job file has its own limit in the settings.
 MAX_LIST_BYTES = 4 * 1024 * 1024
+#: Bytes of a file that is no job which are searched for names of pictures.
+MOST_SEARCHED = 64 * 1024
+_IN_QUOTES = re.compile(r"""["']([^"'\n]{1,200})["']""")
 
 
 @dataclass(frozen=True)
@@ -102,3 +107,10 @@ def _first_bytes(descriptor: int, count: int) -> bytes:
         pieces.append(piece)
         count -= len(piece)
     return b"".join(pieces)
+
+
+def pictures_quoted(path: Path) -> list[str]:
+    """What stands in quotes in the beginning of a file that is no job, and is the name of a picture beside it."""
+    _, raw = _read(path, MOST_SEARCHED)
+    quoted = dict.fromkeys(_IN_QUOTES.findall(raw.decode("utf-8", "replace")))
+    return [name for name in quoted if name.lower().endswith(SUFFIXES) and os.path.lexists(path.parent / name)]

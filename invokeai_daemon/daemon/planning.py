@@ -14,23 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from invokeai_daemon.daemon.begun import as_it_is, changes, damage, has_same_models
 from invokeai_daemon.daemon.findings import Findings, line_of
 from invokeai_daemon.daemon.pictures import Pictures, Place
 from invokeai_daemon.daemon.triggers import find_embeddings
 from invokeai_daemon.daemon.usual_vae import with_usual_vae
 from invokeai_daemon.errors import JobError, ModelMissing, Problem, UnfitModel
 from invokeai_daemon.job.mentions import pictures_of
-from invokeai_daemon.job.plan import Input, ModelRef, Plan
+from invokeai_daemon.job.plan import Input, Plan
 from invokeai_daemon.job.plan_job import COMMON_DEFAULTS, from_resolved, model_name, resolve
 from invokeai_daemon.job.prompt.understand import Understood, understand, with_prompts_loras
 from invokeai_daemon.job.schema import MAX_SEED, Job
-from invokeai_daemon.models.references import is_the_same, reference_to
+from invokeai_daemon.models.references import reference_to
 from invokeai_daemon.models.registry import Entry, Registry
-from invokeai_daemon.output.inputs import Inputs, hash_of
+from invokeai_daemon.output.inputs import Inputs
 from invokeai_daemon.output.looking import PictureError
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import Settings
+from invokeai_daemon.spool.names import safe_id
 
 
 def draw_seed() -> int:
@@ -155,7 +157,7 @@ class Planner:
         """Where the pictures of a job lie that was accepted or begun before; nowhere where it names none."""
         if next(pictures_of(job), None) is None:
             return []
-        ids = [job_id, *([job.resolved.job] if job.resolved is not None else [])]
+        ids = [job_id, *([safe_id(job.resolved.job)] if job.resolved is not None else [])]
         places: list[Place] = []
         for folder in (self.results(each).folder for each in ids):
             places += [{asked: folder / each.file for asked, each in Inputs(folder).known().items()}, folder]
@@ -220,48 +222,21 @@ class Planner:
     def resume(self, begun: Plan) -> Plan:
         """The plan of a job that a stop interrupted, with its models as they are now, whatever defaults are now."""
         model = reference_to(self._usable(begun.model.name, begun.job_id), begun.model.asked)
-        references = tuple(self._as_it_is(each) for each in begun.references)
-        problems = [
-            Problem(f"The model {now.name} is another one since the job was begun.", "model", hint=_AGAIN)
-            for before, now in zip((begun.model, *begun.references), (model, *references), strict=True)
-            if not is_the_same(before, now)
-        ]
-        problems += [Problem(text, hint=_AGAIN) for each in begun.inputs if (text := self._damage(begun, each))]
+        now = replace(begun, model=model, references=tuple(as_it_is(self._registry, each) for each in begun.references))
+        problems = list(changes(begun, now, self.results(begun.job_id).folder))
         if problems:
             raise JobError(begun.job_id, problems)
-        return replace(begun, model=model, references=references)
+        return now
 
     def continues(self, begun: Plan, job: Job, places: Sequence[Place] = ()) -> Plan | None:
         """The begun plan with its models as they are now, if the job still asks for the same; else None."""
         first_seed = begun.images[0].seed
         now = self.plan(job, begun.job_id, seed=lambda: first_seed, places=places)
-        is_same = now.images == begun.images and now.model.name == begun.model.name
-        before, after = [begun.model, *begun.references], [now.model, *now.references]
-        if not is_same or len(before) != len(after) or not all(map(is_the_same, before, after)):
+        if now.images != begun.images or not has_same_models(begun, now):
             return None
-        if any(self._damage(begun, each) for each in begun.inputs):
+        if any(damage(each, self.results(begun.job_id).folder) for each in begun.inputs):
             return None
         return replace(begun, model=now.model, references=now.references, priority=now.priority)
-
-    def _as_it_is(self, before: ModelRef) -> ModelRef:
-        """A model of a begun plan as it is now. Raises ModelMissing."""
-        entry = self._registry.get(before.name)
-        if entry is None or entry.type != before.type or entry.status != "ok":
-            why = f": {entry.why or entry.status}" if entry is not None else ""
-            raise ModelMissing(f"The {before.type} {before.name}, with which the job was begun, is not there{why}.")
-        return reference_to(entry, before.asked)
-
-    def _damage(self, begun: Plan, copy: Input) -> str:
-        """What is the matter with a copied picture; empty when it is as it was."""
-        path = self.results(begun.job_id).folder / copy.file
-        try:
-            is_same = hash_of(path) == copy.hash
-        except OSError:
-            return f"The copy of {copy.asked}, {copy.file}, is gone since the job was begun."
-        return "" if is_same else f"The copy of {copy.asked}, {copy.file}, is another picture since the job was begun."
-
-
-_AGAIN = "Drop the job again to make all images anew."
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

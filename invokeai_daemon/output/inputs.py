@@ -17,7 +17,7 @@ from pathlib import Path
 from invokeai_daemon import files
 from invokeai_daemon.job.names import safe_name
 from invokeai_daemon.job.plan import Input
-from invokeai_daemon.output.looking import open_regular
+from invokeai_daemon.output.looking import PictureError, open_regular
 from invokeai_daemon.root import INPUTS
 
 INDEX = "index.json"
@@ -37,11 +37,12 @@ class Inputs:
     def known(self) -> dict[str, Input]:
         """The copies by the paths that the job gives; none when there is no index that can be read."""
         try:
-            listed = json.loads((self.folder / INDEX).read_bytes())
+            with os.fdopen(open_regular(self.folder / INDEX), "rb") as file:
+                listed = json.load(file)
             found = [Input(**{key: str(each[key]) for key in ("asked", "file", "hash")}) for each in listed]
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, PictureError, ValueError, TypeError, KeyError):
             return {}
-        return {each.asked: each for each in found if (self._results / each.file).is_file()}
+        return {each.asked: each for each in found if self._is_copy(each.file)}
 
     def planned(self, number: int, asked: str, hash: str) -> Input:
         """What the copy of a picture is called: the same for the same picture at the same place of a job."""
@@ -67,6 +68,9 @@ class Inputs:
         files.write_atomically(self.folder / INDEX, note + "\n")
         for folder in (self._results, self._results.parent):
             files.sync_folder(folder)
+
+    def _is_copy(self, file: str) -> bool:
+        return Path(file).parent == Path(INPUTS) and (self._results / file).is_file()
 
     def _is_free(self, name: str, hash: str) -> bool:
         path = self.folder / name
