@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from PIL import Image as Pillow
 
+from invokeai_daemon.engine import pipelines
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.controls.attaching import attach
 from invokeai_daemon.engine.decode import decode
@@ -22,6 +25,14 @@ from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 from invokeai_daemon.settings import RenderSettings
 from tests.engine.conftest import Pixels
+
+
+@contextmanager
+def unsettled() -> Iterator[None]:
+    """Loading does not walk through the garbage, which takes longer than these tests where many ran before them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "_settle_garbage", lambda: None)
+        yield
 
 
 class Studio:

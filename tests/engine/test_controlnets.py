@@ -28,20 +28,21 @@ from invokeai_daemon.job.schema import ControlNet, Init
 from tests.engine.build import build_sdxl, image
 from tests.engine.build_controls import build_controlnet, picture
 from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
-from tests.engine.studio import Studio
+from tests.engine.studio import Studio, unsettled
 
 ONE, OTHER = "net-1", "net-2"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Studio:
+def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("controls")
     studio = Studio(folder, pipeline, plain)
     studio.add(*(build_controlnet(folder / f"net-{seed}", studio.plain.unet, seed) for seed in (1, 2)))
     studio.put("one.png", picture(1))
     studio.put("other.png", picture(2))
     studio.put("wide.png", picture(3, 96, 48))
-    return studio
+    with unsettled():
+        yield studio
 
 
 def asked(name: str = ONE, file: str = "one.png", **words: Any) -> ControlNet:

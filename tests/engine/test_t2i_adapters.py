@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from invokeai_daemon.job.schema import T2IAdapter as Asked
 from tests.engine.build import image
 from tests.engine.build_controls import build_adapter, picture
 from tests.engine.conftest import Pixels, difference, render, render_plainly
-from tests.engine.studio import Studio
+from tests.engine.studio import Studio, unsettled
 
 # diffusers' own pipeline does something in a way that diffusers advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning")
@@ -25,7 +26,7 @@ FULL, LIGHT, GREY, OTHER = "adapter-1", "adapter-2", "adapter-3", "adapter-4"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Studio:
+def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("adapters")
     studio = Studio(folder, pipeline, plain)
     studio.add(
@@ -36,7 +37,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: 
     )
     studio.put("one.png", picture(1))
     studio.put("other.png", picture(2))
-    return studio
+    with unsettled():
+        yield studio
 
 
 def asked(name: str = FULL, file: str = "one.png", **words: Any) -> Asked:
