@@ -86,9 +86,7 @@ class Image:
         return (
             self.seamless,
             self.loras,
-            tuple((each.name, each.control_mode) for each in self.controlnets),
-            tuple(each.name for each in self.t2i_adapters),
-            tuple((each.name, each.weight, each.method, each.begin, each.end) for each in self.ip_adapters),
+            *(tuple(each.name for each in some) for some in (self.controlnets, self.t2i_adapters, self.ip_adapters)),
         )
 
     @property
