@@ -18,6 +18,7 @@ from diffusers import (
 )
 from PIL import Image as Pillow
 
+from invokeai_daemon.engine.controls.controlnets import load_net
 from invokeai_daemon.engine.controls.during import counts
 from invokeai_daemon.engine.controls.pictures import fitted
 from invokeai_daemon.engine.pictures import begun_with, pixels_of
@@ -25,10 +26,14 @@ from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, Init
+from invokeai_daemon.models.convert import convert_model
+from invokeai_daemon.models.header import read_header
+from invokeai_daemon.root import Root
 from tests.engine.build import build_sdxl, image
 from tests.engine.build_controls import build_controlnet, picture
 from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
 from tests.engine.studio import Studio, unsettled
+from tests.models.convert.models import ALONE, write
 
 ONE, OTHER = "net-1", "net-2"
 
@@ -221,3 +226,21 @@ def test_controlnets_are_given_up_when_the_budget_is_full(studio: Studio, monkey
     studio.pipelines.make_room(first.size, {first})
     [lane] = studio.lanes([controlled(asked(OTHER))])
     assert lane.attached.controls[0].net is not other
+
+
+def test_a_controlnet_of_another_class_is_told(studio: Studio, tmp_path: Path) -> None:
+    union = build_controlnet(tmp_path / "net-5", studio.plain.unet, 5)
+    config = tmp_path / "net-5" / "config.json"
+    config.write_text(config.read_text().replace('"ControlNetModel"', '"ControlNetUnionModel"'))
+    studio.add(union)
+    with pytest.raises(RenderError, match="it is a ControlNetUnionModel"):
+        studio.lanes([controlled(asked("net-5"))])
+
+
+def test_a_converted_single_file_can_be_used(tmp_path: Path) -> None:
+    small, root = ALONE["controlnet"], Root(tmp_path / "root")
+    root.make()
+    source = write(tmp_path / "small.safetensors", small.tensors())
+    folder = convert_model(read_header(source), small.identity, root, "small")
+    loaded = load_net(folder, torch.float32, torch.device("cpu"))
+    assert loaded.way_in(torch.rand(1, 3, 64, 64)).shape == (1, 32, 8, 8)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import MultiAdapter, StableDiffusionAdapterPipeline, T2IAdapter
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 
+from invokeai_daemon.engine.controls.t2i_adapters import load_adapter
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import T2IAdapter as Asked
@@ -102,3 +106,30 @@ def test_sizes_that_an_adapter_cannot_divide_are_brought_to_the_next(studio: Stu
     studio.add(reference)
     [lane] = studio.lanes([adapted(asked(reference.name), width=72, height=64)])
     assert lane.attached.features[0].weighted[0].shape[2:] == (4, 5)
+
+
+def test_a_single_file_under_the_names_of_the_original_code_says_the_same(tmp_path: Path) -> None:
+    _compare(tmp_path / "full", _original_full, adapter_type="full_adapter", channels=[32, 64, 64, 64])
+    _compare(tmp_path / "light", _original_light, adapter_type="light_adapter", channels=[32, 64])
+    _compare(tmp_path / "same", lambda name: name, adapter_type="full_adapter", channels=[32, 64, 64, 64])
+
+
+def _compare(folder: Path, original: Callable[[str], str], **words: Any) -> None:
+    build_adapter(folder, 6, num_res_blocks=2, **words)
+    tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
+    torch.save({original(name): tensor for name, tensor in tensors.items()}, folder / "original.pth")
+    pixels, cpu = torch.rand(1, 3, 64, 64), torch.device("cpu")
+    one, other = (load_adapter(path, "sd-1", torch.float32, cpu) for path in (folder, folder / "original.pth"))
+    assert other.model.config.adapter_type == one.model.config.adapter_type
+    for here, there in zip(one.model(pixels), other.model(pixels), strict=True):
+        assert torch.equal(here, there)
+
+
+def _original_full(name: str) -> str:
+    """Residual blocks are counted through, two for each block; the first has what leads to its width."""
+    body = re.fullmatch(r"adapter\.body\.(\d+)\.(?:resnets\.(\d)\.)?(.+)", name)
+    return f"body.{2 * int(body[1]) + int(body[2] or 0)}.{body[3]}" if body else name.removeprefix("adapter.")
+
+
+def _original_light(name: str) -> str:
+    return name.removeprefix("adapter.").replace(".resnets.", ".body.")

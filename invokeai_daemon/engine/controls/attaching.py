@@ -79,7 +79,7 @@ class _Attaching:
         for place, asked in enumerate(self.image.t2i_adapters, start=1):
             model = self.desk.plan.reference("t2i_adapter", asked.name)
             if self._fits(model):
-                adapter = self._kept(model, partial(load_adapter, Path(model.path), dtype, device))
+                adapter = self._kept(model, partial(load_adapter, Path(model.path), model.base, dtype, device))
                 yield features(asked, adapter, self._picture(asked, f"t2i_adapter-{place}"))
 
     def prompts(self) -> Iterator[ImagePrompt]:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.controls.pictures import as_tensor
-from invokeai_daemon.engine.parts import bring, bytes_of, read_part
+from invokeai_daemon.engine.parts import bring, bytes_of, json_of, read_part
 from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.schema import ControlNet
 
 #: Where injection is soft, each layer counts less than the next coarser one, from this power of ten to 10⁰.
@@ -49,7 +50,10 @@ class Net:
 
 
 def load_net(folder: Path, dtype: torch.dtype, device: torch.device) -> Net:
-    """A ControlNet from its diffusers folder. Raises what the loading libraries raise."""
+    """A ControlNet from its diffusers folder. Raises ModelError, and what the loading libraries raise."""
+    named = json_of(folder / "config.json").get("_class_name")
+    if named != ControlNetModel.__name__:
+        raise ModelError(f"it is a {named}, and only those of class {ControlNetModel.__name__} can be used yet")
     model = read_part(ControlNetModel, folder, dtype)
     if device.type == "cpu":
         make_steady(model)

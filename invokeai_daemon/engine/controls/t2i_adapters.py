@@ -16,9 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from invokeai_daemon.engine.controls.pictures import as_tensor, fitted
+from invokeai_daemon.engine.controls.t2i_files import adapter_of
 from invokeai_daemon.engine.parts import bring, bytes_of, read_part
 from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.engine.weights import read_tensors
 from invokeai_daemon.job.schema import T2IAdapter
+from invokeai_daemon.models.header import read_header
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +39,21 @@ class Adapter:
         return width, height
 
 
-def load_adapter(folder: Path, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """A T2I-Adapter from its diffusers folder. Raises what the loading libraries raise."""
-    model = read_part(T2IAdapterModel, folder, dtype)
+def load_adapter(path: Path, base: str, dtype: torch.dtype, device: torch.device) -> Adapter:
+    """A T2I-Adapter from its diffusers folder or its file. Raises what the loading libraries raise."""
+    model = read_part(T2IAdapterModel, path, dtype) if path.is_dir() else _of_file(path, base).to(dtype)
     if device.type == "cpu":
         make_steady(model)
     bring(model, device)
     return Adapter(model, bytes_of(model))
+
+
+def _of_file(path: Path, base: str) -> Any:
+    header = read_header(path)
+    words, tensors = adapter_of(read_tensors(header, header.tensors), base)
+    model = T2IAdapterModel(**words)
+    model.load_state_dict(tensors)
+    return model.requires_grad_(False).eval()
 
 
 @dataclass(frozen=True, eq=False)
