@@ -23,17 +23,7 @@ OWN_PREFIX = "x-"
 _OWN_KEYS = OWN_PREFIX
 
 #: Keys that are understood but not served yet.
-PENDING = frozenset(
-    {
-        "vae",
-        "style_prompt",
-        "negative_style_prompt",
-        "mask",
-        "outpaint",
-        "infill",
-        "seam",
-    }
-)
+PENDING: frozenset[str] = frozenset()
 
 OwnTable = Annotated[dict[str, Any], BeforeValidator(partial(plain, path="meta"))]
 OwnKeys = Annotated[dict[str, Any], BeforeValidator(plain)]

@@ -250,8 +250,8 @@ def without_spaces(tree: Conjunction) -> Conjunction:
     return Conjunction(tuple(map(part, tree.prompts)), tree.weights)
 
 
-#: compel leaves these backslashes in the words.
-_ITS_OWN = ("\\,", "\\.", "\\+", "\\-", "\\=", "\\[", "\\]", "\\:")
+#: compel leaves these backslashes in the words, and takes two of them away in free words.
+_ITS_OWN = ("\\\\", "\\,", "\\.", "\\+", "\\-", "\\=", "\\[", "\\]", "\\:")
 
 
 def assert_as_compel(compel_parser: Any, text: str) -> None:
