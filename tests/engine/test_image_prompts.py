@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from invokeai_daemon.engine.controls.blocks import counts_in
+from invokeai_daemon.engine.controls.vision import Vision
 from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
@@ -159,3 +160,12 @@ def test_one_for_another_kind_of_model_is_told_by_name(studio: Studio, tmp_path:
     studio.add(replace(reference, path=str(tmp_path / "odd.safetensors"), name="odd", asked="odd"))
     with pytest.raises(RenderError, match=r'ip_adapter "odd" could not be loaded .* made for another kind of model'):
         studio.lanes([prompted(asked("odd"))])
+
+
+def test_the_images_of_a_job_look_at_a_picture_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, real = [], Vision.whole
+    monkeypatch.setattr(Vision, "whole", lambda self, picture: looks.append(1) or real(self, picture))
+    studio.put("new.png", picture(9))
+    lanes = studio.lanes([prompted(asked(file="new.png", weight=weight), number=1) for weight in (0.2, 0.4, 0.6)])
+    assert len(looks) == 1
+    assert [lane.attached.prompts[0].asked.weight for lane in lanes] == [0.2, 0.4, 0.6]

@@ -6,7 +6,7 @@ that of SDXL, where its refiner makes the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ from PIL import Image as Pillow
 
 from invokeai_daemon.engine.controls.controlnets import Control, control, load_net
 from invokeai_daemon.engine.controls.forward import NOTHING, Attached
-from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, ImagePrompter, image_prompt, load_prompter
+from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, ImagePrompter, Tokens, load_prompter, look
 from invokeai_daemon.engine.controls.pictures import fitted
+from invokeai_daemon.engine.controls.remembered import Remembered
 from invokeai_daemon.engine.controls.t2i_adapters import Features, features, load_adapter
 from invokeai_daemon.engine.controls.vision import load_vision
 from invokeai_daemon.engine.faults import is_out_of_memory
@@ -32,13 +33,16 @@ from invokeai_daemon.engine.weights import read_tensors
 from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.processors import BY_NAME, NONE
-from invokeai_daemon.job.schema import ControlNet, T2IAdapter
+from invokeai_daemon.job.schema import ControlNet, IPAdapter, T2IAdapter
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.output.png import encode
 from invokeai_daemon.output.results import Results
 
 T = TypeVar("T", bound=Kept)
 
+#: The images of a job follow the same pictures.
+_PICTURES: Remembered[Pillow.Image] = Remembered(8)
+_TOKENS: Remembered[tuple[Tokens, Tokens]] = Remembered(8)
 #: Of control pictures that are kept.
 COMPRESSION = 1
 #: Where an IP-Adapter's weights lie in a folder as InvokeAI has it.
@@ -83,15 +87,20 @@ class _Attaching:
                 yield features(asked, adapter, self._picture(asked, f"t2i_adapter-{place}"))
 
     def prompts(self) -> Iterator[ImagePrompt]:
-        dtype, device, unet = self.pipeline.dtype, self.pipeline.device, self.pipeline.denoiser.model
         for asked in self.image.ip_adapters:
             model = self.desk.plan.reference("ip_adapter", asked.name)
             if self._fits(model):
-                assert asked.image_encoder is not None
-                seeing = self.desk.plan.reference("clip_vision", asked.image_encoder)
-                load = partial(_load_prompter, model, unet, dtype, device)
-                vision = self._kept(seeing, partial(load_vision, Path(seeing.path), dtype, device))
-                yield image_prompt(asked, self._kept(model, load), vision, self.desk.open(asked.image))
+                yield self._prompt(asked, model)
+
+    def _prompt(self, asked: IPAdapter, model: ModelRef) -> ImagePrompt:
+        assert asked.image_encoder is not None
+        dtype, device, unet = self.pipeline.dtype, self.pipeline.device, self.pipeline.denoiser.model
+        encoder = self.desk.plan.reference("clip_vision", asked.image_encoder)
+        prompter = self._kept(model, partial(_load_prompter, model, unet, dtype, device))
+        vision = self._kept(encoder, partial(load_vision, Path(encoder.path), dtype, device))
+        key = (*self._place(asked.image), asked.method, model.path, model.hash, encoder.path, dtype, device)
+        tokens = _TOKENS.get(key, lambda: look(asked, prompter, vision, self.desk.open(asked.image)))
+        return ImagePrompt(asked, prompter, *tokens)
 
     def _fits(self, model: ModelRef) -> bool:
         return model.base == self.pipeline.model.base
@@ -108,20 +117,25 @@ class _Attaching:
 
     def _picture(self, asked: ControlNet | T2IAdapter, stem: str) -> Pillow.Image:
         """The control picture at the size of the image. It is kept beside the pictures of steps where those are."""
-        picture = self.desk.open(asked.image)
-        made = fitted(self._processed(picture, asked), (self.image.width, self.image.height), asked.resize_mode)
+        key = (*self._place(asked.image), asked.processor, *sorted(asked.processor_options.items()))
+        made = _PICTURES.get(key, lambda: self._processed(asked))
+        made = fitted(made, (self.image.width, self.image.height), asked.resize_mode)
         if self.image.save_intermediates:
             png = encode(np.asarray(made), {}, COMPRESSION)
             Results(self.desk.folder).publish_control(self.desk.plan, self.image, stem, png)
         return made
 
-    def _processed(self, picture: Pillow.Image, asked: ControlNet | T2IAdapter) -> Pillow.Image:
-        name = asked.processor or NONE
+    def _processed(self, asked: ControlNet | T2IAdapter) -> Pillow.Image:
+        picture, name = self.desk.open(asked.image), asked.processor or NONE
         if not BY_NAME[name].model:
             return processed(picture, name, asked.processor_options)
         model = self.desk.plan.reference(BY_NAME[name].model, name)
         load = partial(load_estimator, Path(model.path), self.pipeline.device)
         return self._kept(model, load).depth(picture)
+
+    def _place(self, asked: str) -> tuple[Hashable, ...]:
+        """What tells a picture from all others."""
+        return self.desk.folder, asked, self.desk.plan.input(asked).hash
 
 
 def _load_prompter(model: ModelRef, unet: Any, dtype: torch.dtype, device: torch.device) -> ImagePrompter:

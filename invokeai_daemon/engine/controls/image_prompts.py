@@ -108,10 +108,10 @@ class ImagePrompt:
 
 
 @torch.inference_mode()
-def image_prompt(asked: IPAdapter, prompter: ImagePrompter, vision: Vision, picture: Image.Image) -> ImagePrompt:
-    """What a lane sees of its picture."""
+def look(asked: IPAdapter, prompter: ImagePrompter, vision: Vision, picture: Image.Image) -> tuple[Tokens, Tokens]:
+    """What is seen of a picture, and of none."""
     seen, unseen = vision.patches(picture) if prompter.sees_patches else vision.whole(picture)
-    return ImagePrompt(asked, prompter, _tokens(asked, prompter, seen), _tokens(asked, prompter, unseen))
+    return _tokens(asked, prompter, seen), _tokens(asked, prompter, unseen)
 
 
 def _tokens(asked: IPAdapter, prompter: ImagePrompter, seen: Tensor) -> Tokens:
