@@ -15,7 +15,8 @@ from invokeai_daemon.job.commands import SWITCHES
 from invokeai_daemon.job.schema import PENDING, Job
 from invokeai_daemon.settings import Settings
 
-PAGE = (Path(__file__).parents[1] / "docs" / "features.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "features.md").read_text()
 STATES = ("yes", "partly", "not yet", "left out")
 GROUPS = {"A": 40, "B": 61, "C": 82, "D": 99, "E": 112, "F": 150, "G": 178, "H": 197, "I": 213}
 
@@ -109,3 +110,11 @@ def test_no_key_of_a_job_is_forgotten() -> None:
 def test_every_setting_command_and_switch_that_is_named_exists() -> None:
     assert sorted({means for row in ROWS for means in row.means if not exists(means)}) == []
     assert not exists("models fly") and not exists("render.devise") and not exists("submit --teleport")
+
+
+def test_every_place_that_the_pages_point_to_is_there() -> None:
+    jobs = (DOCS / "jobs.md").read_text()
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", jobs, re.MULTILINE)}
+    pointed = re.findall(r"\]\(#([a-z-]+)\)", jobs) + re.findall(r"jobs\.md#([a-z-]+)\)", PAGE)
+    assert len(pointed) > 20
+    assert set(pointed) <= headings

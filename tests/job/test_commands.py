@@ -247,7 +247,8 @@ written = st.fixed_dictionaries(
 def test_a_command_that_was_written_is_read_back(job: dict[str, Any], tables: dict[str, Any]) -> None:
     job = {**job, **tables}
     assert list(unsaid(job)) == []
-    expected = _said({key: _flat(value) for key, value in job.items()})
+    seam = {"seam": {"size": 96, "blur": 16, "strength": 0.7, "steps": 30}} if "outpaint" in job else {}
+    expected = _said({**seam, **{key: _flat(value) for key, value in job.items()}})
     line = to_command(job)
     assert "\n" not in line
     found = read(line)

@@ -47,7 +47,8 @@ def place(job: dict[str, Any]) -> Iterator[Problem]:
         usual = {"strength": _OUTCROP_STRENGTH} if "outpaint" in job else {}
         job["init"] |= {**usual, **given, "fit": is_fit}
     seam = {**(_OUTCROP_SEAM if "outpaint" in job else _SEAM), **job.pop("seam", {})}
-    if seam["size"]:
+    # Without a seam of its own an extended picture would have the usual one.
+    if seam["size"] or "outpaint" in job:
         job["seam"] = seam
 
 
@@ -64,10 +65,8 @@ def switches(job: Mapping[str, Any]) -> Iterator[str]:
         yield from _mask(mask)
     if job.get("outpaint"):
         yield "-c " + " ".join(f"{side} {job['outpaint'][side]}" for side in SIDES if job["outpaint"].get(side))
-    if seam := _filled(job, "seam"):
+    if seam := _filled({"seam": {}, **job} if job.get("outpaint") else job, "seam"):
         yield " ".join(f"--seam_{key} {seam[key]}" for key in SAID["seam"])
-    elif job.get("outpaint"):
-        yield "--seam_size 0"
     if infill := _filled(job, "infill"):
         yield f"--tile_size {infill['tile_size']}"
 
