@@ -14,11 +14,6 @@ from tests.daemon.desk import Desk
 from tests.daemon.test_inputs import lora, picture
 
 
-@pytest.fixture(autouse=True)
-def served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invokeai_daemon.job.schema.job.PENDING", frozenset())
-
-
 @pytest.fixture
 def desk(root: Root) -> Desk:
     desk = Desk(root)

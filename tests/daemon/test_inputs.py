@@ -22,11 +22,6 @@ JOB = 'prompt = "a cat"\nseed = 1\n'
 INIT = JOB + '[init]\nimage = "photo.png"\n'
 
 
-@pytest.fixture(autouse=True)
-def served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invokeai_daemon.job.schema.job.PENDING", frozenset())
-
-
 @pytest.fixture
 def desk(root: Root) -> Desk:
     desk = Desk(root)

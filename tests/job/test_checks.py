@@ -15,11 +15,6 @@ INIT = {"image": "photo.png"}
 CONTROL = {"name": "edges", "image": "photo.png"}
 
 
-@pytest.fixture(autouse=True)
-def served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invokeai_daemon.job.schema.job.PENDING", frozenset())
-
-
 def told(found: Circumstances = ORDINARY, **keys: Any) -> dict[str, str]:
     return {fault.key: f"{fault.message} {fault.hint}" for fault in faults(Job(prompt="a cat", **keys), found)}
 
