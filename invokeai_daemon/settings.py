@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -101,7 +101,7 @@ class LimitSettings(Table):
     max_images: int = Field(10_000, ge=1, description="images of one job")
     max_pixels: int = Field(4096 * 4096, ge=4096, description="width × height of one image")
     job_bytes: int = Field(64 * 1024, ge=1024, description="size of a job file")
-    image_folders: list[str] = Field(
+    image_folders: list[Annotated[str, Field(pattern=r"^/")]] = Field(
         default_factory=list, description="absolute paths outside of the root from which jobs may name pictures"
     )
     image_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="size of a picture that a job names")

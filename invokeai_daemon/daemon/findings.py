@@ -101,8 +101,8 @@ class Findings:
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    def check(self, registry: Registry, main: Entry) -> None:
-        """Find what cannot go together, or not with the main model."""
+    def check(self, registry: Registry, main: Entry, swaps: bool) -> None:
+        """Find what cannot go together, or not with the main model. `swaps`: so the prompt does with its words."""
         init = self.pictures.get(self.job.init.image) if self.job.init is not None else None
         circumstances = Circumstances(
             main.name,
@@ -111,6 +111,7 @@ class Findings:
             (Path(main.path) / _ESTIMATOR).is_file(),
             {asked: (found.seen.width, found.seen.height) for asked, found in self.pictures.items()},
             init is not None and init.seen.has_alpha,
+            swaps,
         )
         for fault in faults(self.job, circumstances):
             self.blame(fault.message, fault.key, fault.hint)

@@ -79,7 +79,7 @@ class Planner:
         found.job = with_usual_vae(found, self._registry, entry, self._defaults)
         found.find_models(self._registry, entry.base)
         find_embeddings(found, self._registry, entry, self._asked(found.job))
-        found.check(self._registry, entry)
+        found.check(self._registry, entry, seen.positive.swapped is not None)
         if job.init is None and entry.why_not_from_text:
             able = " or ".join(self._able(from_text=True))
             hint = f"Add [init] with an image{f', or use {able}' if able else ''}."

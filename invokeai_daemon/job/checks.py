@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from invokeai_daemon.job.fitting import Size, is_alike
-from invokeai_daemon.job.schedulers import schedulers_of
+from invokeai_daemon.job.schedulers import FLOW_BASES, schedulers_of
 from invokeai_daemon.job.schema import Init, Job
 from invokeai_daemon.strict_toml import show
 
@@ -30,6 +30,8 @@ class Circumstances:
     sizes: Mapping[str, Size] = field(default_factory=dict)
     #: The init image has, or may have, transparent parts.
     is_transparent: bool = False
+    #: The prompt swaps a part of itself for another.
+    swaps: bool = False
 
     @property
     def kind(self) -> str:
@@ -97,6 +99,9 @@ def _of_flow(job: Job, found: Circumstances) -> Iterator[Fault]:
     if job.clip_skip and found.base == "flux":
         message = f"{found.model} takes of CLIP what it says at its end, and no layer before."
         yield Fault("clip_skip", message, "Remove it.")
+    if found.swaps and (found.base in FLOW_BASES or found.variant == "edit"):
+        message = f"{found.model}, a {found.kind} model, knows no .swap(…); ordinary sd-1, sd-2 and sdxl models do."
+        yield Fault("prompt", message, "Write one of the two, or use another model.")
 
 
 def _without_init(job: Job) -> Iterator[Fault]:

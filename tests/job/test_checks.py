@@ -62,6 +62,7 @@ def test_a_key_of_some_bases_is_refused_for_others(key: str) -> None:
         (ORDINARY, {"mask": {"invert": True}}, "mask", "it paints nothing"),
         (ORDINARY, {"outpaint": {"left": 8}, "infill": {"method": "lama"}}, "infill.method", "Use patchmatch"),
         (of("flux", "dev"), {"scheduler": "ddim"}, "scheduler", "cannot follow the flow of paint, a flux dev model"),
+        (of("sd-3", "medium", swaps=True), {}, "prompt", "paint, a sd-3 medium model, knows no .swap(…)"),
         (of("flux", "dev"), {"clip_skip": 1}, "clip_skip", "no layer before"),
         (ORDINARY, {"outpaint": {"left": "0%"}}, "outpaint", "no side is extended"),
         (ORDINARY, {"infill": {"method": "tile"}}, "infill", "nothing is painted beside the init image"),
