@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from invokeai_daemon.job.schema import ControlNet, Init
 from invokeai_daemon.models.convert import convert_model
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.root import Root
-from tests.engine.build import build_sdxl, image
+from tests.engine.build import HEADS, build_sdxl, image, new_unet
 from tests.engine.build_controls import build_controlnet, picture
 from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
 from tests.engine.studio import Studio, unsettled
@@ -244,3 +245,23 @@ def test_a_converted_single_file_can_be_used(tmp_path: Path) -> None:
     folder = convert_model(read_header(source), small.identity, root, "small")
     loaded = load_net(folder, torch.float32, torch.device("cpu"))
     assert loaded.way_in(torch.rand(1, 3, 64, 64)).shape == (1, 32, 8, 8)
+
+
+@torch.inference_mode()
+def test_a_row_has_the_same_bits_with_any_number_of_others(tmp_path: Path) -> None:
+    build_controlnet(tmp_path / "net", new_unet(attention_head_dim=HEADS, use_linear_projection=True), 3)
+    model = load_net(tmp_path / "net", torch.float32, torch.device("cpu")).model
+    before = torch.get_num_threads()
+    try:
+        for threads, (height, width) in product((1, 2), ((8, 8), (9, 11))):
+            torch.set_num_threads(threads)
+            latents, texts = torch.randn(16, 4, height, width), torch.randn(16, 77, 32)
+            timesteps, hints = torch.randint(1000, (16,)).float(), torch.randn(16, 32, height, width)
+            inputs = latents, timesteps, texts, hints
+            down, middle = model(*inputs, return_dict=False)
+            for rows in (1, 2, 7):
+                told, last = model(*(each[:rows] for each in inputs), return_dict=False)
+                for one, other in zip([*down, middle], [*told, last], strict=True):
+                    assert torch.equal(one[:rows], other), f"{rows} rows of {height}×{width} on {threads} threads"
+    finally:
+        torch.set_num_threads(before)
