@@ -5,7 +5,7 @@ Called when a pipeline is loaded so. Slow, but it renders; what was read lately 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ class Stored(Mapping[str, Tensor]):
     def __init__(self, files: list[Path], dtype: torch.dtype) -> None:
         """Raises UnreadableModel."""
         self._dtype = dtype
+        #: What is done to some of them on the way, by their names in the model.
+        self.changes: Mapping[str, Callable[[Tensor], Tensor]] = {}
         self._places = {name: header for header in map(read_header, files) for name in header.tensors}
 
     def __getitem__(self, name: str) -> Tensor:
         known = self._known(name)
         # Not mapped into memory: a mapping of the whole file may be refused where memory is short.
         tensor = read_tensors(self._places[known], [known])[known]
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+        tensor = tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+        return self.changes[name](tensor) if name in self.changes else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from invokeai_daemon.engine.loras import Wardrobe, Worn
+from invokeai_daemon.engine.loras.patches import _Overwritten
 from invokeai_daemon.job.plan import ModelRef
 from tests.engine.build import new_unet
 
@@ -188,6 +189,30 @@ def test_a_factor_of_a_fused_layer_meets_every_part_of_the_other(unet: UNet2DCon
     expected = unet.get_parameter(f"{name}.weight") + sum(up @ part for part in down.chunk(3))
     with worn_by(unet, tmp_path / "ink.safetensors"):
         torch.testing.assert_close(unet.get_parameter(f"{name}.weight").data, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_are_overwritten_and_restored_where_an_accelerator_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    state: State = {}
+    for name, layer in Few().named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            rows, columns, *kernel = layer.weight.shape
+            stem = f"lora_unet_{name.replace('.', '_')}"
+            state[f"{stem}.lora_down.weight"] = torch.randn(4, columns, *kernel)
+            state[f"{stem}.lora_up.weight"] = torch.randn(rows, 4, *[1] * len(kernel))
+    save_file(state, tmp_path / "ink.safetensors")
+    with worn_by(Few().to(dtype), tmp_path / "ink.safetensors") as model:
+        expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    monkeypatch.setattr("invokeai_daemon.engine.loras.patches.parameters_of", _Overwritten)
+    plain = Few().to(dtype=dtype, memory_format=torch.channels_last)
+    storages = [parameter.data_ptr() for parameter in plain.parameters()]
+    with worn_by(plain, tmp_path / "ink.safetensors") as model:
+        assert [parameter.data_ptr() for parameter in model.parameters()] == storages
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-3)
+        assert not torch.equal(expected["mid_block.resnets.0.conv1.weight"], Few().mid_block.resnets[0].conv1.weight)
 
 
 def test_original_names_of_the_layers_mean_the_same_layers(unet: UNet2DConditionModel, tmp_path: Path) -> None:

@@ -236,6 +236,32 @@ def test_lanes_of_equal_loras_share_forwards_and_others_do_not(pipeline: Pipelin
     assert pick(lanes[2:]) == [lanes[2]]
 
 
+def test_what_was_worn_before_is_put_on_again_to_the_bit(pipeline: Pipeline, tmp_path: Path) -> None:
+    unet = parts_of(pipeline)[0]
+    references = [write(tmp_path, kohya(unet, "lora_unet_", alpha=alpha), f"n{alpha:.0f}") for alpha in (1.0, 2.0, 3.0)]
+    before, states = undressed(pipeline), {}
+    for number in (0, 1, 0, 2, 1, 0, 2):
+        lane = start(pipeline, wearing(Lora(name=references[number].name)), *references)
+        pipeline.wardrobe.dress_denoiser(lane.outfit)
+        state = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+        assert_same([states.setdefault(number, state)], [state])
+    assert not torch.equal(
+        states[0]["mid_block.attentions.0.proj_in.weight"], states[1]["mid_block.attentions.0.proj_in.weight"]
+    )
+    assert_same(before, undressed(pipeline))
+
+
+def test_a_streamed_model_wears_them_on_the_way_from_the_disk(
+    pipeline: Pipeline, model: ModelRef, tmp_path: Path
+) -> None:
+    unet, encoder = parts_of(pipeline)
+    reference = write(tmp_path, kohya(unet, "lora_unet_") | kohya(encoder, "lora_te_"))
+    streamed = load_pipeline(model, torch.device("cpu"), "float32", cores=2, is_streamed=True)
+    wanted = wearing(Lora(name="ink", weight=0.5), steps=2)
+    assert difference(render(streamed, wanted, reference), render(pipeline, wanted, reference)) <= 1
+    assert difference(render(streamed, image(steps=2)), render(pipeline, image(steps=2))) <= 1
+
+
 def test_a_change_that_fails_leaves_the_model_as_it_was(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

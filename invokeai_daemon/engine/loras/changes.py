@@ -30,17 +30,23 @@ class Change:
     rows: tuple[tuple[int, int], ...] = ()
 
     def add_to(self, changed: Tensor, original: Tensor, weight: float) -> None:
-        """Change a parameter, in float32, by so much of what the LoRA says of the original one."""
-        if self.kind in PLAIN and self.leaves.keys().isdisjoint(INVOLVED) and not self.rows:
-            self._add_product(changed, weight)
+        """Add so much of the change of the original weight to one in float32."""
+        if self.is_product:
+            up, down = self.product(weight, changed.device)
+            changed.view(len(changed), -1).addmm_(up, down)
             return
         delta = self._delta(original.float())
         changed.add_(_cut(delta, self.rows).reshape(changed.shape), alpha=weight)
 
-    def _add_product(self, changed: Tensor, weight: float) -> None:
-        """The usual case, without a matrix in between."""
-        up, down = _matching(self._on(changed.device))
-        changed.view(len(changed), -1).addmm_(up, down, alpha=weight * self.scale)
+    @property
+    def is_product(self) -> bool:
+        """Whether it is the product of two matrices, as nearly always, and need not be computed before it is added."""
+        return self.kind in PLAIN and self.leaves.keys().isdisjoint(INVOLVED) and not self.rows
+
+    def product(self, weight: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        """The matrices, in float32, whose product is so much of the change."""
+        up, down = _matching(self._on(device or torch.device("cpu")))
+        return up * (weight * self.scale), down
 
     def _delta(self, original: Tensor) -> Tensor:
         leaves = self._on(original.device)
