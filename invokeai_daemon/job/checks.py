@@ -124,7 +124,7 @@ def _of_init(job: Job, init: Init, found: Circumstances) -> Iterator[Fault]:
     if init.color_match and (job.mask is not None or job.outpaint is not None or found.is_transparent):
         message = "what is kept of the init image has its colours, and the mask brings what is painted to them."
         yield Fault("init.color_match", message, "Remove it; color_correct under [mask] is on.")
-    if job.denoising_start and "strength" in init.model_fields_set:
+    if job.denoising_start and init.strength != Init.model_fields["strength"].default:
         message = "it says where the run begins, and so does the strength of the init image."
         yield Fault("denoising_start", message, "Keep one of them.")
     if init.depth is not None:
