@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick, predict
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.prompts import Prompts
 from invokeai_daemon.engine.schedulers import NOT_FROM_PURE_NOISE
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
@@ -30,6 +29,7 @@ from tests.engine.conftest import (
     render_staggered,
     start_lanes,
 )
+from tests.engine.steadiness import assert_rows_are_steady, assert_texts_are_steady
 
 CPU = torch.device("cpu")
 
@@ -74,17 +74,17 @@ def sdxl(made: Callable[[str], Pair]) -> Pair:
 # -- the pictures of diffusers -------------------------------------------------------------------------------------
 
 
-#: One of each class.
+#: One of each class, for what differs from the models of tests/engine/test_schedulers.py: another prediction.
 CLASSES = [name for name in SCHEDULERS if not name.endswith("_k") and name != "dpmpp_3m"]
 SOME = ["euler", "dpmpp_2m_k", "heun"]
-COMPARED = {"sd-2 v": CLASSES, "sdxl": CLASSES, "sdxl v from pure noise": [*SOME, "ddim", "unipc", "lcm"]}
+COMPARED = {"sd-2 v": CLASSES, "sdxl v from pure noise": [*SOME, "ddim", "unipc", "lcm"]}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_schedulers_give_the_pictures_of_diffusers(made: Callable[[str], Pair], name: str) -> None:
     pair = made(name)
     images = [
-        image(number, scheduler=scheduler, steps=5, negative_prompt="blurred", width=128 if number % 4 == 0 else 64)
+        image(number, scheduler=scheduler, steps=4, negative_prompt="blurred", width=128 if number % 4 == 0 else 64)
         for number, scheduler in enumerate(COMPARED.get(name, SOME), start=1)
     ]
     differences = {}
@@ -154,10 +154,8 @@ def test_a_scheduler_that_cannot_begin_with_pure_noise_is_told(made: Callable[[s
 
 def test_latents_are_spread_as_the_vae_says(sdxl: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"latents_mean": [0.1, -0.2, 0.3, 0.4], "latents_std": [1.1, 0.9, 1.2, 0.8]}
-    for pipeline in (sdxl.ours, sdxl.plain):
-        monkeypatch.setattr(
-            pipeline.vae.model, "_internal_dict", type(pipeline.vae.config)({**pipeline.vae.config, **words})
-        )
+    for vae in (sdxl.ours.vae.model, sdxl.plain.vae):
+        monkeypatch.setattr(vae, "_internal_dict", type(vae.config)({**vae.config, **words}))
     assert difference(render(sdxl.ours, [VARIED[1]])[0], render_plainly(sdxl.plain, VARIED[1])) <= 2
 
 
@@ -173,39 +171,12 @@ def test_lanes_that_join_and_leave_give_the_bits_they_give_alone(made: Callable[
         assert np.array_equal(picture, render(pipeline, [wanted])[0]), wanted
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_row_gets_the_same_bits_however_many_share_its_forward(sdxl: Pair, threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for size in ((8, 8), (9, 11), (24, 32)):
-            _compare_rows(sdxl.ours, *size)
-    finally:
-        torch.set_num_threads(before)
-
-
-@torch.inference_mode()
-def _compare_rows(pipeline: Pipeline, height: int, width: int) -> None:
-    [lane] = start_lanes(pipeline, [image()])
-    told, count = lane.conditioning, 17
-    latents, timesteps = torch.randn(count, 4, height, width), torch.randint(1000, (count,)).float()
-    texts = torch.randn(count, *told.texts.shape[1:])
-    added = {name: torch.rand(count, *rows.shape[1:]) * 100 for name, rows in told.added.items()}
-    everything = pipeline.denoiser(latents, timesteps, Conditioning(texts, added))
-    for rows in (1, 2, 3, 7, 16):
-        some = Conditioning(texts[:rows], {name: values[:rows] for name, values in added.items()})
-        part = pipeline.denoiser(latents[:rows], timesteps[:rows], some)
-        assert torch.equal(part, everything[:rows]), f"{rows} rows of {height}×{width}"
+def test_a_row_gets_the_same_bits_however_many_share_its_forward(sdxl: Pair) -> None:
+    assert_rows_are_steady(sdxl.ours)
 
 
 def test_texts_encoded_together_have_the_bits_they_have_alone(sdxl: Pair) -> None:
-    texts = ["", "a red circle", "word " * 75, "a green square", "a yellow star on a black background"]
-    together = Prompts(sdxl.ours.prompts.encoders).encode(texts)
-    for text in texts:
-        alone = Prompts(sdxl.ours.prompts.encoders).encode([text])[text]
-        assert torch.equal(alone.rows, together[text].rows)
-        assert alone.pooled is not None and together[text].pooled is not None
-        assert torch.equal(alone.pooled, together[text].pooled)
+    assert_texts_are_steady(sdxl.ours)
 
 
 def test_a_lane_is_told_its_own_size_and_text(sdxl: Pair) -> None:
@@ -234,30 +205,27 @@ def test_a_pipeline_counts_the_weights_of_all_its_parts(sdxl: Pair) -> None:
     assert sdxl.ours.size == sum(tensor.nbytes for part in parts for tensor in (*part.parameters(), *part.buffers()))
 
 
-@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
-def test_the_memory_that_a_model_will_take_is_known_before_it_is_loaded(sdxl: Pair, precision: str) -> None:
-    told: list[int] = []
-    loaded = load_pipeline(sdxl.model, CPU, precision, cores=1, make_room=told.append)
-    # What is not in the files are the numbers of the positions.
-    assert told[0] <= loaded.size <= told[0] + 2 * 77 * 8
-
-
 def test_small_models_stay_exact_and_short_numbers_are_short_in_all_parts_but_the_vae(sdxl: Pair) -> None:
     for precision, dtype in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
-        loaded = load_pipeline(sdxl.model, CPU, precision, cores=1)
+        told: list[int] = []
+        loaded = load_pipeline(sdxl.model, CPU, precision, cores=1, make_room=told.append)
         assert {loaded.denoiser.model.dtype, *(encoder.model.dtype for encoder in loaded.prompts.encoders)} == {dtype}
         assert loaded.vae.dtype is torch.float32
-        for exact, rounded in zip(render(sdxl.ours, VARIED), render(loaded, VARIED), strict=True):
-            assert np.abs(exact.astype(float) - rounded).mean() < (4 if dtype is torch.bfloat16 else 0.1)
+        # The memory is known before; what is not in the files are the numbers of the positions.
+        assert told[0] <= loaded.size <= told[0] + 2 * 77 * 8
+    # The last one, whose numbers are short.
+    for exact, rounded in zip(render(sdxl.ours, VARIED), render(loaded, VARIED), strict=True):
+        assert 0 < np.abs(exact.astype(float) - rounded).mean() < 4
 
 
-def test_weights_stored_in_half_are_found_in_every_part(tmp_path: Path) -> None:
-    model = build_sdxl(tmp_path)
-    for path in tmp_path.rglob("*.safetensors"):
+def test_weights_stored_in_half_are_found_in_every_part(sdxl: Pair, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(sdxl.model.path, folder)
+    for path in folder.rglob("*.safetensors"):
         path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
-    assert load_pipeline(model, CPU, "auto", cores=1).size > 0
+    assert load_pipeline(replace(sdxl.model, path=str(folder)), CPU, "auto", cores=1).size > 0
 
 
 def test_a_model_of_another_base_is_told_what_can_be_loaded(sdxl: Pair) -> None:
-    with pytest.raises(ModelError, match="is a flux model; sd-1, sd-2, sdxl, sdxl-refiner models can be loaded"):
-        load_pipeline(replace(sdxl.model, base="flux"), CPU, "auto", cores=1)
+    with pytest.raises(ModelError, match=r"is a flux2 model; sd-1, .*, sd-3, flux models can be loaded"):
+        load_pipeline(replace(sdxl.model, base="flux2"), CPU, "auto", cores=1)
