@@ -15,7 +15,6 @@ from diffusers import (
     ControlNetModel,
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetPipeline,
-    StableDiffusionXLControlNetPipeline,
 )
 from PIL import Image as Pillow
 
@@ -23,16 +22,16 @@ from invokeai_daemon.engine.controls.controlnets import load_net
 from invokeai_daemon.engine.controls.during import counts
 from invokeai_daemon.engine.controls.pictures import fitted
 from invokeai_daemon.engine.pictures import begun_with, pixels_of
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, Init
 from invokeai_daemon.models.convert import convert_model
 from invokeai_daemon.models.header import read_header
 from invokeai_daemon.root import Root
-from tests.engine.build import HEADS, build_sdxl, image, new_unet
+from tests.engine.build import HEADS, image, new_unet
 from tests.engine.build_controls import build_controlnet, picture
-from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
+from tests.engine.conftest import Pixels, difference, render, render_plainly
 from tests.engine.studio import Studio, unsettled
 from tests.models.convert.models import ALONE, write
 
@@ -94,19 +93,6 @@ def test_one_over_an_init_image_gives_the_picture_of_diffusers(studio: Studio) -
         plain, wanted, image=picture(2), control_image=picture(1), strength=0.6, controlnet_conditioning_scale=1.0
     )
     assert difference(ours, theirs) <= 3
-
-
-def test_sdxl_gives_the_picture_of_diffusers(tmp_path: Path) -> None:
-    model = build_sdxl(tmp_path / "xl")
-    pipeline = load_pipeline(model, torch.device("cpu"), "float32", cores=2)
-    studio = Studio(tmp_path, pipeline, load_plainly(model))
-    studio.add(build_controlnet(tmp_path / "net", studio.plain.unet, 1))
-    studio.put("one.png", picture(1))
-    wanted = controlled(asked(), steps=3, negative_prompt="blurred")
-    [ours] = studio.render([wanted])
-    net = ControlNetModel.from_pretrained(tmp_path / "net")
-    plain = studio.as_plain(StableDiffusionXLControlNetPipeline, controlnet=net)
-    assert difference(ours, render_plainly(plain, wanted, image=picture(1), controlnet_conditioning_scale=1.0)) <= 3
 
 
 @pytest.mark.parametrize(
