@@ -7,47 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakSet
 
 import torch
 
 from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
-from invokeai_daemon.engine.controls.attaching import attach
-from invokeai_daemon.engine.controls.forward import Attached
-from invokeai_daemon.engine.decode import decode, decode_limit
-from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
+from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
 from invokeai_daemon.engine.loras import Outfit
-from invokeai_daemon.engine.memory import Doing, Easing, Memory
 from invokeai_daemon.engine.modes import mode_of
-from invokeai_daemon.engine.other_vaes import OtherVae, other_vae
-from invokeai_daemon.engine.passes import Desk, Passed
+from invokeai_daemon.engine.passes import Passed
 from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Kept, Pipelines
+from invokeai_daemon.engine.pipelines import Kept
 from invokeai_daemon.engine.rendering import Rendering
-from invokeai_daemon.engine.stages import Stage
-from invokeai_daemon.job.plan import Image, ModelRef, Plan
-from invokeai_daemon.output.metadata import chunks, versions
-from invokeai_daemon.output.png import encode
-from invokeai_daemon.output.results import Results
+from invokeai_daemon.engine.showing import Showing
+from invokeai_daemon.engine.stock import Stock, device_name
+from invokeai_daemon.job.plan import Image, ModelRef
+from invokeai_daemon.output.metadata import versions
 from invokeai_daemon.settings import Settings
 
 #: Seconds between two `step` events.
 STEP_EVENT_INTERVAL = 0.25
-#: Seconds that a stop waits for pictures that are already denoised.
-STOP_PATIENCE = 20.0
 #: Seconds that the loop waits for a picture of which another pass may come, when there is nothing else to do.
 BETWEEN_PATIENCE = 0.1
 
-T = TypeVar("T")
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -58,25 +47,19 @@ class Renderer:
         self, settings: Settings, device: torch.device, cores: int, say: Say, memory_file: Path | None = None
     ) -> None:
         """`memory_file` is where it is kept what models need on this device, if anywhere."""
-        self.settings, self.say = settings, say
-        self.pipelines = Pipelines(settings.render, device, cores)
+        self.say = say
         self.backlog = Backlog()
         self.running: list[Rendering] = []
         #: Images whose next pass is asked for, from the decoding thread; and those of which that may still come.
         self._asking: queue.SimpleQueue[Rendering] = queue.SimpleQueue()
         self._between: set[Rendering] = set()
         self._tickets: WeakSet[Ticket] = WeakSet()
-        #: Held while a picture appears, so that none does after a cancellation was confirmed.
-        self._appearing = threading.Lock()
-        self.memory = Memory(memory_file, {"device": device_name(device), "bytes": self.pipelines.capacity})
-        self._versions = {**versions(), "device": device_name(device)}
         self._last_step_event = 0.0
-        #: Set by a stage that met a `PoisonedDeviceError`.
+        #: Set by a thread that met a `PoisonedDeviceError`.
         self._poison: PoisonedDeviceError | None = None
-        self._publishing: Stage[Rendering] = Stage("publish", self._publish)
-        self._decoding: Stage[Rendering] = Stage(
-            "decode", self._decode, lambda one: (one.lane.group, one.lane.vae), lambda one: decode_limit(one.lane)
-        )
+        self.stock = Stock(settings.render, device, cores, say, self._in_use, memory_file)
+        made_with = {**versions(), "device": device_name(device)}
+        self.showing = Showing(settings.output, self.stock, made_with, say, self._go_on, self._lose)
 
     # What the process asks for
 
@@ -86,11 +69,12 @@ class Renderer:
 
     def cancel(self, job_id: str) -> None:
         """Forget the images of a job; after this none of them appears."""
-        with self._appearing:
+        with self.showing.appearing:
             for ticket in self._tickets:
                 ticket.is_cancelled |= ticket.plan.job_id == job_id
         self.backlog.drop_cancelled()
         self.running = [one for one in self.running if not one.is_cancelled]
+        self._between.difference_update([one for one in tuple(self._between) if one.is_cancelled])
 
     @property
     def is_idle(self) -> bool:
@@ -107,8 +91,7 @@ class Renderer:
 
     def finish(self) -> None:
         """Publish what is denoised, in bounded time; the rest is abandoned and nothing of it is on disk."""
-        if self._decoding.drain(STOP_PATIENCE):
-            self._publishing.drain(STOP_PATIENCE)
+        self.showing.finish()
 
     # Waiting images become lanes
 
@@ -123,7 +106,7 @@ class Renderer:
     def _has_pipeline(self, work: Work) -> bool:
         """Load the image's model if need be. False when the image failed with it."""
         try:
-            self._eased(work, "load", lambda: self._pipeline(work.ticket.plan.model, work.image))
+            self.stock.eased(work, "load", lambda: self.stock.pipeline(work.ticket.plan.model, work.image))
         except Exception as error:  # noqa: BLE001  the boundary of one image
             self._fail(work, error)
             return False
@@ -131,9 +114,9 @@ class Renderer:
 
     def _next_work(self, taken: Sequence[Work]) -> Work | None:
         leading = self._leading([*(one.work for one in self.running), *taken])
-        if leading is not None and self._count(leading, taken) >= self._limit(leading):
+        if leading is not None and self._count(leading, taken) >= self.stock.limit(leading):
             return None
-        return self.backlog.take(leading, lambda work: self.pipelines.has(work.ticket.plan.model))
+        return self.backlog.take(leading, lambda work: self.stock.pipelines.has(work.ticket.plan.model))
 
     @staticmethod
     def _leading(works: Sequence[Work]) -> Work | None:
@@ -144,29 +127,24 @@ class Renderer:
         works = [*(one.work for one in self.running), *taken]
         return sum(work.group == leading.group for work in works)
 
-    def _limit(self, work: Work) -> int:
-        pipeline = self.pipelines.peek(work.ticket.plan.model)
-        if pipeline is None or work.alone:
-            return 1
-        most = self._easing(work).lanes or self.settings.render.max_lanes
-        return lane_limit(pipeline, work.image.width, work.image.height, most)
+    def _in_use(self) -> set[Kept]:
+        lanes = [one.lane for one in (*self.running, *self._between)]
+        others = {lane.other_vae for lane in lanes if lane.other_vae is not None}
+        return {*(lane.pipeline for lane in lanes), *others}
 
     def _start(self, taken: Sequence[Work]) -> None:
         """Let images of one model ask for their first passes. An image that cannot start fails alone."""
         ones = []
         for work in taken:
             try:
-                ones.append(self._eased(work, "vae", partial(self._begun, work)))
+                ones.append(self.stock.eased(work, "vae", partial(self._begun, work)))
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(work, error)
         self._begin(ones)
 
     def _begun(self, work: Work) -> Rendering:
-        plan = work.ticket.plan
-        pipeline = self._pipeline(plan.model, work.image)
-        other, is_tiled = self._other_vae(work, pipeline), self._easing(work).tiled
-        desk = Desk(plan, work.ticket.folder, pipeline, other, is_tiled)
-        return Rendering.begun(work, mode_of(work.image, plan.model)(desk, work.image))
+        mode = mode_of(work.image, work.ticket.plan.model)
+        return Rendering.begun(work, mode(self.stock.desk(work), work.image))
 
     def _take_up(self, patience: float) -> None:
         """Begin the passes that images ask for after others; waits so many seconds for the first."""
@@ -193,9 +171,9 @@ class Renderer:
     def _begin_with(self, model: ModelRef, outfit: Outfit, ones: Sequence[Rendering]) -> None:
         first = ones[0].work
         try:
-            pipeline = self._eased(first, "load", lambda: self._pipeline(model, first.image))
+            pipeline = self.stock.eased(first, "load", lambda: self.stock.pipeline(model, first.image))
             told = self._told(pipeline, ones)
-            encoded = self._eased(first, "load", lambda: encode_texts(pipeline, list(told.values()), outfit))
+            encoded = self.stock.eased(first, "load", lambda: encode_texts(pipeline, list(told.values()), outfit))
         except Exception as error:  # noqa: BLE001  the boundary of these images
             for one in ones:
                 self._fail(one.work, error)
@@ -206,8 +184,8 @@ class Renderer:
                 one.lane = start_lane(pipeline, image, encoded[image.clip_skip], alone, beginning, outfit)
                 warnings = map(pipeline.prompts.readable, one.lane.warnings)
                 one.lane.warnings[:] = [*one.work.ticket.plan.warnings, *warnings]
-                one.lane.attached = self._attached(one)
-                one.lane.other_vae = self._other_vae(one.work, pipeline)
+                one.lane.attached = self.stock.attached(one)
+                one.lane.other_vae = self.stock.other_vae(one.work, pipeline)
                 if one.lane.is_done:
                     # Of an init image nothing is to be made anew.
                     self._end_pass(one)
@@ -227,68 +205,10 @@ class Renderer:
                 self._fail(one.work, error)
         return told
 
-    def _other_vae(self, work: Work, pipeline: Pipeline) -> OtherVae | None:
-        """The VAE that an image names instead of its model's own. Raises what loading raises."""
-        if work.image.vae is None:
-            return None
-        model = work.ticket.plan.reference("vae", work.image.vae)
-        return self._eased(work, "load", lambda: other_vae(self.pipelines, model, pipeline, self._in_use()))
-
-    def _attached(self, one: Rendering) -> Attached:
-        """What the controls of an image are to its current pass. Raises what loading raises."""
-        ticket, pipeline = one.work.ticket, one.pipeline
-        desk = Desk(ticket.plan, ticket.folder, pipeline)
-        make = partial(attach, self.pipelines, self._in_use(), desk, pipeline, one.current.image)
-        return self._eased(one.work, "load", make)
-
-    def _pipeline(self, model: ModelRef, image: Image) -> Pipeline:
-        """The pipeline of a model as it fits for an image. Raises what loading raises."""
-        started, was_loaded = time.monotonic(), self.pipelines.has(model)
-        loading = partial(self.say, {"event": "loading", "model": model.name})
-        is_streamed = self.memory.easing(model, image).streamed
-        pipeline = self.pipelines.get(model, self._in_use(), loading, is_streamed)
-        if not was_loaded:
-            seconds = round(time.monotonic() - started, 3)
-            self.say({"event": "loaded", "model": model.name, "seconds": seconds})
-        return pipeline
-
-    # Memory
-
-    def _in_use(self) -> set[Kept]:
-        lanes = [one.lane for one in (*self.running, *self._between)]
-        others = {lane.other_vae for lane in lanes if lane.other_vae is not None}
-        return {*(lane.pipeline for lane in lanes), *others}
-
-    def _easing(self, work: Work) -> Easing:
-        return self.memory.easing(work.ticket.plan.model, work.image)
-
-    def _eased(self, work: Work, doing: Doing, act: Callable[[], T]) -> T:
-        """What an act for an image gives, tried again with less memory as long as there is a way."""
-        while True:
-            try:
-                return act()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                # What its frames hold would not be freed.
-                failure = error.with_traceback(None)
-            if not self._ease(work, doing):
-                raise failure
-
-    def _ease(self, work: Work, doing: Doing, lanes: int = 1) -> bool:
-        """Let the next try take less memory. False when nothing is left to try."""
-        if self.pipelines.give_up_others(self._in_use()):
-            return True
-        return self.memory.climb(work.ticket.plan.model, work.image, doing, lanes)
-
-    def _eased_words(self, one: Rendering) -> list[str]:
-        easing = self._easing(one.work)
-        return replace(easing, streamed=easing.streamed or one.pipeline.is_streamed).words
-
     def _restart_streamed(self) -> None:
         """Images whose model is to be streamed from now on begin anew; nothing of them was published."""
         for one in list(self.running):
-            if self._easing(one.work).streamed and not one.lane.pipeline.is_streamed:
+            if self.stock.easing(one.work).streamed and not one.lane.pipeline.is_streamed:
                 self.running.remove(one)
                 self.backlog.put_back(one.work)
 
@@ -297,11 +217,11 @@ class Renderer:
     def _together(self) -> list[Rendering]:
         by_lane = {one.lane: one for one in sorted(self.running, key=lambda one: _urgency(one.work))}
         together = [by_lane[lane] for lane in pick(list(by_lane))]
-        return together[: self._limit(together[0].work)]
+        return together[: self.stock.limit(together[0].work)]
 
     def _step(self, together: list[Rendering]) -> None:
         for one in together:
-            one.lane.is_sequential = self._easing(one.work).sequential
+            one.lane.is_sequential = self.stock.easing(one.work).sequential
         try:
             failed = denoise_step([one.lane for one in together])
         except Exception as error:  # noqa: BLE001  the boundary of these images
@@ -313,7 +233,7 @@ class Renderer:
                 self._fail(one.work, failed[one.lane])
                 continue
             if one.lane.expected is not None:
-                self._decoding.put(one.of_step())
+                self.showing.decode(one.of_step())
             if one.lane.is_done:
                 self.running.remove(one)
                 self._end_pass(one)
@@ -325,21 +245,20 @@ class Renderer:
         if one.current.then == "latents":
             self._go_on(one, Passed(one.lane.latents))
         else:
-            self._decoding.put(one)
+            self.showing.decode(one)
 
     def _go_on(self, one: Rendering, passed: Passed) -> None:
         """Let the mode say what is next: another pass, or the picture. Called by both threads."""
         try:
             has_more = one.goes_on(passed)
         except Exception as error:  # noqa: BLE001  the boundary of one image
-            self._between.discard(one)
-            self._fail(one.work, error)
+            self._lose(one, error)
             return
         if has_more:
             self._between.add(one)
             self._asking.put(one)
         else:
-            self._publishing.put(one)
+            self.showing.publish(one)
             self._between.discard(one)
 
     def _handle_failed_forward(self, together: list[Rendering], error: Exception) -> None:
@@ -348,7 +267,7 @@ class Renderer:
         work = together[0].work
         if is_out_of_memory(error):
             failure = error.with_traceback(None)
-            if self._ease(work, "denoise", len(together)):
+            if self.stock.ease(work, "denoise", len(together)):
                 self._restart_streamed()
                 return
             error = failure
@@ -367,82 +286,10 @@ class Renderer:
         place = {"job": one.work.ticket.plan.job_id, "image": one.work.image.number}
         self.say({"event": "step", **place, "step": one.lane.step, "steps": one.work.image.steps})
 
-    # Finished lanes become pictures: the decoding thread, then the publishing thread
-
-    def _decode(self, done: list[Rendering]) -> None:
-        wanted = [one for one in done if not one.is_cancelled]
-        self._between.difference_update(one for one in done if one.is_cancelled)
-        try:
-            pictures = decode([one.lane for one in wanted], self._easing(wanted[0].work).tiled) if wanted else []
-        except Exception as error:  # noqa: BLE001  the boundary of these images
-            if len(wanted) == 1:
-                self._handle_failed_decoding(wanted[0], error)
-            else:
-                for one in wanted:
-                    self._decode([one])
-            return
-        for one, picture in zip(wanted, pictures, strict=True):
-            if one.step is None:
-                self._go_on(one, Passed(one.lane.latents, picture))
-            else:
-                one.picture = picture
-                self._publishing.put(one)
-
-    def _handle_failed_decoding(self, one: Rendering, error: Exception) -> None:
-        """Out of memory: in tiles from now on, at last with less of the model, which takes another try."""
-        failure = error.with_traceback(None)
-        plan, was_tiled = one.work.ticket.plan, self._easing(one.work).tiled
-        if is_out_of_memory(error) and self.memory.climb(plan.model, one.work.image, "vae") and not was_tiled:
-            self._decode([one])
-        else:
-            self._fail_to_show(one, failure)
-
-    def _publish(self, done: list[Rendering]) -> None:
-        for one in done:
-            try:
-                if one.step is None:
-                    self._publish_one(one, one.work.ticket.plan, one.work.image)
-                else:
-                    self._publish_step(one, one.step)
-            except Exception as error:  # noqa: BLE001  the boundary of one image
-                self._fail_to_show(one, error)
-
-    def _publish_step(self, one: Rendering, step: int) -> None:
-        assert one.picture is not None
-        png = encode(one.picture.pixels, {}, self.settings.output.png_compression)
-        with self._appearing:
-            if not one.is_cancelled:
-                Results(one.work.ticket.folder).publish_step(one.work.ticket.plan, one.work.image, step, png)
-
-    def _publish_one(self, one: Rendering, plan: Plan, image: Image) -> None:
-        assert one.picture is not None
-        made_with = {**self._versions, "precision": str(one.lane.pipeline.dtype).removeprefix("torch.")}
-        png = encode(one.picture.pixels, chunks(plan, image, made_with), self.settings.output.png_compression)
-        with self._appearing:
-            if one.is_cancelled:
-                return
-            file = Results(one.work.ticket.folder).publish(plan, image, png)
-            self.say(
-                {
-                    "event": "published",
-                    "job": plan.job_id,
-                    "image": image.number,
-                    "file": file,
-                    "seed": image.seed,
-                    "seconds": round(time.monotonic() - one.started, 3),
-                    "warnings": one.picture.warnings,
-                    "memory": self._eased_words(one),
-                    "tokenization": one.lane.tokenization,
-                }
-            )
-
-    def _fail_to_show(self, one: Rendering, error: Exception) -> None:
-        """A picture that fails is its image's failure; one of a step only a warning."""
-        if one.step is None:
-            self._between.discard(one)
-            self._fail(one.work, error)
-        else:
-            one.lane.warnings.append(f"there is no picture of step {one.step}: {explained(error)[0]}")
+    def _lose(self, one: Rendering, error: Exception) -> None:
+        """An image failed after its last step. Called by both threads."""
+        self._between.discard(one)
+        self._fail(one.work, error)
 
     def _fail(self, work: Work, error: Exception) -> None:
         """One image failed; the others go on. From the denoising thread a poisoned device is raised, else kept."""
@@ -461,7 +308,3 @@ class Renderer:
 def _urgency(work: Work) -> tuple[int, int]:
     """Less is more urgent."""
     return -work.priority, work.arrival
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

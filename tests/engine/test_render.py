@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from invokeai_daemon.engine import render
+from invokeai_daemon.engine import render, showing
 from invokeai_daemon.engine.backlog import Ticket
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.denoise import denoise_step
@@ -253,8 +253,8 @@ def test_cancelled_images_never_appear(
         assert may_decode.wait(10)
         return decode(lanes, tiled)
 
-    decode = render.decode
-    monkeypatch.setattr(render, "decode", held)
+    decode = showing.decode
+    monkeypatch.setattr(showing, "decode", held)
     while not decoding.is_set():
         renderer.turn()
     renderer.cancel("cancelled")
@@ -318,8 +318,8 @@ def test_a_decoding_that_fails_fails_its_image_alone(
             raise ValueError("no such colour")
         return decode(lanes, tiled)
 
-    decode = render.decode
-    monkeypatch.setattr(render, "decode", fragile)
+    decode = showing.decode
+    monkeypatch.setattr(showing, "decode", fragile)
     order("cat", image(1), image(2), image(3))
     run(renderer)
     assert sorted(told(events, "published")) == [("cat", 1), ("cat", 3)]
