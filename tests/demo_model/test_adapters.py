@@ -31,6 +31,11 @@ JOBS = {
     "inverse": CIRCLE + NIGHT + "weight = 1\n" + NIGHT + "weight = -1",
     "words": 'prompt = "a pink star on a yellow background withLora(night)"\nseed = 6\niterations = 3\n',
     "a1111": 'prompt = "a green moon on a white background <lora:night:1>"\nprompt_syntax = "a1111"\nseed = 7\n',
+    "sun": 'prompt = "a <sun> on a blue background"\nseed = 8\niterations = 3\n',
+    "weighted": 'prompt = "a (<sun>)1.2 on a red background"\nseed = 9\n',
+    "at-night": 'prompt = "a <sun> on a green background"\nseed = 10\n' + NIGHT,
+    "moon": 'prompt = "a yellow moon"\nseed = 11\niterations = 2\n',
+    "no-sun": 'prompt = "a yellow moon"\nnegative_prompt = "<sun>"\nseed = 11\niterations = 2\n',
     # Begun when all others are done.
     "again": CIRCLE + "priority = -1",
 }
@@ -43,8 +48,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root.make()
     for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
         shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
-    for file in FIXTURES.glob("night.*"):
-        shutil.copy(file, root.autoimport / "lora")
+    for name, folder in (("night", "lora"), ("sun", "embedding")):
+        for file in FIXTURES.glob(f"{name}.*"):
+            shutil.copy(file, root.autoimport / folder)
     for name, text in JOBS.items():
         (root.inbox / f"{name}.toml").write_text(text)
     subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
@@ -91,3 +97,18 @@ def test_a_lora_and_its_inverse_cancel_out(outputs: Path) -> None:
 def test_prompts_may_name_loras(outputs: Path) -> None:
     assert seen(outputs, "words") == [Scene("star", "pink", "black")] * 3
     assert seen(outputs, "a1111") == [Scene("moon", "green", "black")]
+
+
+def test_an_embedding_means_what_it_was_trained_for(outputs: Path) -> None:
+    assert seen(outputs, "sun") == [Scene("circle", "yellow", "blue")] * 3
+    assert seen(outputs, "weighted") == [Scene("circle", "yellow", "red")]
+    assert seen(outputs, "at-night") == [Scene("circle", "yellow", "black")]
+
+
+def test_an_embedding_in_a_negative_prompt_keeps_away(outputs: Path) -> None:
+    def yellow(name: str) -> float:
+        """The share of the pictures that is."""
+        red, green, blue = np.moveaxis(pixels(outputs, name), -1, 0)
+        return float(((red > blue + 80) & (green > blue + 80)).mean())
+
+    assert yellow("no-sun") < 0.7 * yellow("moon")
