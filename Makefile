@@ -60,6 +60,7 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_daemon
 	$(BIN)/python -m benchmarks.bench_jobs
 	$(BIN)/python -m benchmarks.bench_render
+	$(BIN)/python -m benchmarks.bench_adapters
 	$(BIN)/python -m benchmarks.bench_mixed
 	$(BIN)/python -m benchmarks.bench_memory
 	$(BIN)/python -m benchmarks.soak_kills
