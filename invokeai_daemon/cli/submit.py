@@ -43,15 +43,18 @@ def submit(root: Root, words: tuple[str, ...], name: str | None, wait: bool, **o
     what = asked(" ".join(word for word in words if not is_file(word)), options)
     _refuse_nonsense(files, what.job)
     if files:
-        submitted = [drop(root, stem, ending, raw) for stem, ending, raw in copies(files, name)]
+        found = copies(files, name)
+        submitted = [drop(root, stem, ending, raw) for stem, ending, raw, _ in found]
+        jobs = [_ids(path, count) for path, (*_, count) in zip(submitted, found, strict=True)]
     else:
         stem = name or name_of(what.job["prompt"])
         raw = job_text(what.job, f"{stem}.toml")
         submitted = [drop_folder(root, stem, raw, what.pictures) if what.pictures else drop(root, stem, ".toml", raw)]
+        jobs = [[path.stem] for path in submitted]
     for path in submitted:
         click.echo(f"Submitted {shown(path, root)}. Follow it: invokeai-daemon status {path.stem}")
     is_served = _remind(root)
-    return _wait(root, submitted) if wait and is_served else int(wait)
+    return _wait(root, jobs) if wait and is_served else int(wait)
 
 
 def is_file(word: str) -> bool:
@@ -79,12 +82,12 @@ def job_text(asked: Mapping[str, Any], where: str) -> bytes:
     return raw
 
 
-def copies(files: Iterable[Path], name: str | None) -> list[tuple[str, str, bytes]]:
-    """Stem, suffix and content of files to submit; what would fail is refused here, with all its problems."""
+def copies(files: Iterable[Path], name: str | None) -> list[tuple[str, str, bytes, int]]:
+    """Stem, suffix, content and number of jobs of files; what would fail is refused here, with all its problems."""
     from invokeai_daemon.cli.drops import read_drop
 
     drops = [read_drop(path) for path in files]
-    return [(name or drop.path.stem, drop.path.suffix.lower(), drop.raw) for drop in drops]
+    return [(name or drop.path.stem, drop.path.suffix.lower(), drop.raw, len(drop.jobs)) for drop in drops]
 
 
 def name_of(prompt: str) -> str:
@@ -145,10 +148,22 @@ def _taken(root: Root, job_id: str) -> bool:
     return Spool(root).is_known(job_id) or (root.outputs / job_id).exists() or any(path.exists() for path in drops)
 
 
-def _wait(root: Root, submitted: Sequence[Path]) -> int:
-    from invokeai_daemon.cli.follow import follow
+def _ids(path: Path, count: int) -> list[str]:
+    """The jobs that a drop becomes: the daemon numbers those of a list."""
+    return [path.stem] if count == 1 else [f"{path.stem}-{number:04}" for number in range(1, count + 1)]
 
-    return max(follow(root, path.stem) for path in submitted)
+
+def _wait(root: Root, drops: Sequence[Sequence[str]]) -> int:
+    """Wait for the jobs of all drops."""
+    from invokeai_daemon.cli.follow import follow, show, stages
+
+    codes = []
+    for jobs in drops:
+        if len(jobs) > 1:
+            # Until the list is taken apart, none of its jobs is there.
+            show(stages(root, jobs[0].rpartition("-")[0]))
+        codes += [follow(root, job) for job in jobs]
+    return max(codes)
 
 
 def _remind(root: Root) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from invokeai_daemon.cli.asking import Asked, asked
-from invokeai_daemon.cli.submit import drop, drop_folder, name_of
+from invokeai_daemon.cli.submit import _ids, drop, drop_folder, name_of
 from invokeai_daemon.models.registry import Entry, Registry
 from invokeai_daemon.root import Root
 from tests.conftest import Program
@@ -77,6 +77,11 @@ def test_a_job_and_its_pictures_arrive_together_in_a_folder_of_its_name(root: Ro
     assert made == root.inbox / "cat-2" / "cat-2.toml"
     assert sorted(path.name for path in made.parent.iterdir()) == ["cat-2.toml", "photo.png"]
     assert [path for path in root.inbox.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_jobs_of_a_list_are_followed_by_the_numbers_that_they_get() -> None:
+    assert _ids(Path("inbox/list.txt"), 2) == ["list-0001", "list-0002"]
+    assert _ids(Path("inbox/one.txt"), 1) == ["one"]
 
 
 def test_a_strength_of_nothing_and_a_picture_that_is_not_there_are_refused(program: Program) -> None:
