@@ -67,6 +67,8 @@ def reference(registry: Registry, type: str, asked: str, main_base: str) -> Entr
         raise UnfitReference(f"{entry.name} cannot be used: {_why(entry)}.", _others(registry, type, main_base))
     if not fits(type, entry.base, main_base):
         message = f"{entry.name} is {WORDS[type][0]} for {entry.base} models; the job's model is of base {main_base}."
+        if type == "main":
+            message = f"{entry.name} is a model of base {entry.base}; this takes one of base {main_base}."
         raise UnfitReference(message, _others(registry, type, main_base))
     return entry
 

@@ -68,6 +68,12 @@ def test_what_is_here_and_cannot_be_used_says_why(
         reference(registry, "lora", "ink", "sd-1")
 
 
+def test_a_refiner_must_be_one(registry: Registry, root: Root) -> None:
+    add(registry, root, "xl", "main", "sdxl")
+    with pytest.raises(UnfitReference, match="xl is a model of base sdxl; this takes one of base sdxl-refiner"):
+        reference(registry, "main", "xl", "sdxl-refiner")
+
+
 def test_a_file_that_is_gone_may_come_back(registry: Registry, root: Root) -> None:
     add(registry, root, "ink")
     (root.autoimport / "ink.safetensors").unlink()
