@@ -37,7 +37,7 @@ TABLE: Mapping[tuple[str, str | None], Usual] = MappingProxyType(
         ("sd-3", "large"): Usual(side=1024, steps=28, cfg_scale=3.5),
         ("flux", None): _FLUX,
         ("flux", "schnell"): Usual(side=1024, steps=4, cfg_scale=1),
-        ("flux", "dev_fill"): Usual(side=1024, steps=28, cfg_scale=1, guidance=30),
+        ("flux", "dev_fill"): Usual(side=1024, steps=28, cfg_scale=1, guidance=30.0),
     }
 )
 
