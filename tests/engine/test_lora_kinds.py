@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -77,10 +77,12 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def worn_by(model: nn.Module, path: Path, weight: float = 1.0, base: str = "none") -> Iterator[nn.Module]:
+def worn_by(
+    model: nn.Module, path: Path, weight: float = 1.0, base: str = "none", folder: str = "unet"
+) -> Iterator[nn.Module]:
     """The model while it wears the file; afterwards it is to the bit as before."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    wardrobe = Wardrobe(ModelRef("tiny", "", base), {"unet": model})
+    wardrobe = Wardrobe(ModelRef("tiny", "", base), {folder: model})
     outfit = (Worn(ModelRef("ink", str(path), base, "lora"), weight, weight),)
     assert wardrobe.fit(outfit) == []
     wardrobe.dress_denoiser(outfit)
@@ -234,6 +236,45 @@ def test_original_names_of_the_layers_mean_the_same_layers(unet: UNet2DCondition
     with worn_by(unet, tmp_path / "ink.safetensors", base="sd-1"):
         changed = {name for name, tensor in unet.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == meant
+
+
+def test_layers_that_are_fused_in_a_file_change_each_of_theirs(tmp_path: Path) -> None:
+    flux = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        pooled_projection_dim=8,
+        axes_dims_rope=(4, 6, 6),
+    ).requires_grad_(False)
+    meant = {
+        "double_blocks_0_img_attn_qkv": [f"transformer_blocks.0.attn.to_{name}" for name in "qkv"],
+        "single_blocks_0_linear1": [
+            *(f"single_transformer_blocks.0.attn.to_{name}" for name in "qkv"),
+            "single_transformer_blocks.0.proj_mlp",
+        ],
+        "double_blocks_0_txt_mlp_0": ["transformer_blocks.0.ff_context.net.0.proj"],
+    }
+    before = {name: tensor.clone() for name, tensor in flux.state_dict().items()}
+    state, expected = {}, dict(before)
+    for stem, names in meant.items():
+        rows = sum(len(before[f"{name}.weight"]) for name in names)
+        down, up = torch.randn(4, 32), torch.randn(rows, 4)
+        state |= {f"lora_unet_{stem}.lora_down.weight": down, f"lora_unet_{stem}.lora_up.weight": up}
+        for name, delta in zip(
+            names, (up @ down).split([len(before[f"{name}.weight"]) for name in names]), strict=True
+        ):
+            expected[f"{name}.weight"] = before[f"{name}.weight"] + delta
+    # Diffusers has scale and shift the other way round.
+    state["lora_unet_final_layer_adaLN_modulation_1.diff"] = torch.arange(64.0)[:, None].expand(64, 32).contiguous()
+    swapped = torch.cat([torch.arange(32.0, 64.0), torch.arange(32.0)])
+    expected["norm_out.linear.weight"] = before["norm_out.linear.weight"] + swapped[:, None]
+    save_file(state, tmp_path / "ink.safetensors")
+    with worn_by(flux, tmp_path / "ink.safetensors", base="flux", folder="transformer"):
+        for name, tensor in flux.state_dict().items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-4)
 
 
 def test_old_names_of_attention_processors_mean_the_same_layers(unet: UNet2DConditionModel, tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ class Change:
     @property
     def is_product(self) -> bool:
         """Whether it is the product of two matrices, as nearly always, and need not be computed before it is added."""
-        return self.kind in PLAIN and self.leaves.keys().isdisjoint(INVOLVED) and not self.rows
+        return self.kind in PLAIN and self.leaves.keys().isdisjoint(INVOLVED)
 
     def product(self, weight: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """The matrices, in float32, whose product is so much of the change."""
         up, down = _matching(self._on(device or torch.device("cpu")))
-        return up * (weight * self.scale), down
+        return _cut(up, self.rows) * (weight * self.scale), down
 
     def _delta(self, original: Tensor) -> Tensor:
         leaves = self._on(original.device)

@@ -143,8 +143,9 @@ class Wardrobe:
             return False
         if layer.weight is None:
             return self._has_bias(folder, spots[0])
-        # Its magnitudes are of columns of the whole layer, of which the model has rows in several places.
-        return not (spots[0].rows and "DoRA" in layer.weight.kind)
+        # What they add follows from the whole weight, of which the model has rows in several places.
+        is_of_whole = "DoRA" in layer.weight.kind or layer.weight.kind == "IA3" or "whole" in layer.weight.leaves
+        return not (spots[0].rows and is_of_whole)
 
     def _has_bias(self, folder: str, spot: Spot) -> bool:
         model: nn.Module = self._models[folder]
