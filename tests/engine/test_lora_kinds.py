@@ -16,8 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from invokeai_daemon.engine.loras import Wardrobe, Worn
+from invokeai_daemon.engine.loras.modules import spots_of
 from invokeai_daemon.engine.loras.patches import _Overwritten
 from invokeai_daemon.job.plan import ModelRef
+from invokeai_daemon.models.identify.lora import unets
+from invokeai_daemon.models.identify.lora.modules import Architecture
 from tests.engine.build import new_unet
 
 State = dict[str, Tensor]
@@ -236,6 +239,46 @@ def test_original_names_of_the_layers_mean_the_same_layers(unet: UNet2DCondition
     with worn_by(unet, tmp_path / "ink.safetensors", base="sd-1"):
         changed = {name for name, tensor in unet.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == meant
+
+
+_XL: dict[str, Any] = {
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "sd-1": {"cross_attention_dim": 768},
+    "sd-2": {"cross_attention_dim": 1024, "use_linear_projection": True},
+    "sdxl": {
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": [1, 2, 10],
+        "cross_attention_dim": 2048,
+        "projection_class_embeddings_input_dim": 2816,
+        **_XL,
+    },
+    "sdxl-refiner": {
+        "block_out_channels": (384, 768, 1536, 1536),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": 4,
+        "cross_attention_dim": 1280,
+        "projection_class_embeddings_input_dim": 2560,
+        **_XL,
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", unets.ARCHITECTURES, ids=lambda each: each.base)
+def test_every_name_that_identification_knows_has_its_place_in_the_true_model(architecture: Architecture) -> None:
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**CONFIGS[architecture.base])
+    spots = spots_of(model, architecture.base, "unet")
+    known: dict[str, set[tuple[int, ...]]] = {}
+    for name, shape in architecture.layers:
+        known.setdefault(name.replace(".", "_"), set()).add(shape)
+    assert [name for name, shapes in known.items() if name not in spots or spots[name][0].shape not in shapes] == []
 
 
 def test_layers_that_are_fused_in_a_file_change_each_of_theirs(tmp_path: Path) -> None:

@@ -19,15 +19,14 @@ from invokeai_daemon.models.identify.lora.layers import Measure
 from invokeai_daemon.models.identify.lora.names import placed
 
 Shape = tuple[int, ...]
-#: Modules that trainers give other names: the end of the name in the model -> that in the file.
-_ALSO = {"_to_out_0": "_to_out"}
-#: The streams of FLUX as XLabs numbers them: the end of the original name -> that in the file.
-_NUMBERED = {
-    "_img_attn_qkv": "_qkv1",
-    "_txt_attn_qkv": "_qkv2",
-    "_img_attn_proj": "_proj1",
-    "_txt_attn_proj": "_proj2",
-}
+#: Modules that trainers give other names: the end of the name -> that in the file. XLabs numbers the streams of FLUX.
+_ALSO = (
+    ("_to_out_0", "_to_out"),
+    ("_img_attn_qkv", "_qkv1"),
+    ("_txt_attn_qkv", "_qkv2"),
+    ("_img_attn_proj", "_proj1"),
+    ("_txt_attn_proj", "_proj2"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,13 @@ def spots_of(model: nn.Module, base: str | None = None, folder: str = "") -> Spo
         if name.endswith(".weight")
     }
     spots: dict[str, tuple[Spot, ...]] = {}
-    for source, several in _originals(model, base, folder):
-        spots[source] = several
-        for ours, theirs in _NUMBERED.items():
-            if source.endswith(ours):
-                spots[source.removesuffix(ours) + theirs] = several
+    spots.update(_originals(model, base, folder))
     for name, shape in shapes.items():
-        known = name.replace(".", "_") if base else placed(f"text_encoder.{name}").module
-        spots[known] = (Spot(name, shape),)
-        for ours, theirs in _ALSO.items():
+        spots[name.replace(".", "_") if base else placed(f"text_encoder.{name}").module] = (Spot(name, shape),)
+    for known, several in list(spots.items()):
+        for ours, theirs in _ALSO:
             if known.endswith(ours):
-                spots[known.removesuffix(ours) + theirs] = spots[known]
+                spots.setdefault(known.removesuffix(ours) + theirs, several)
     return spots
 
 
