@@ -23,12 +23,19 @@ STAR, CIRCLE = Scene("star", "yellow", "green"), Scene("circle", "red", "blue")
 PROMPT = f'prompt = "{CIRCLE.caption()}"\n'
 INIT = '[init]\nimage = "star.png"\n'
 LARGE = f'prompt = "{STAR.caption()}"\nseed = 3\niterations = 2\nwidth = 128\nheight = 128\n'
+#: What is painted of the init image in "painted", and gone from it in "erased": left, upper, right, lower.
+HOLE = (8, 8, 56, 56)
+ON_GREEN = Scene("circle", "red", "green")
+PAINTED = f'prompt = "{ON_GREEN.caption()}"\nseed = 7\n'
 STRENGTHS = (0.0, 0.1, 0.3, 0.6)
 JOBS = {
     **{f"changed-{strength}": f"{PROMPT}seed = 7\n{INIT}strength = {strength}" for strength in STRENGTHS},
     "matched": f"{PROMPT}seed = 7\n{INIT}strength = 0.6\ncolor_match = true",
     "borrowed": f'{PROMPT}seed = 7\ninit_color = "star.png"',
     "large": LARGE,
+    "painted": f'{PAINTED}{INIT}strength = 0.9\n[mask]\nimage = "mask.png"',
+    "erased": f'{PAINTED}[init]\nimage = "erased.png"\nstrength = 0.9\n[seam]\nsize = 8\nblur = 2\nsteps = 10',
+    "extended": f'prompt = "{STAR.caption()}"\nseed = 7\n{INIT}[outpaint]\nright = "50%"',
     "hires": f"{LARGE}[hires]\nstrength = 0.1",
 }
 
@@ -45,6 +52,11 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
         shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
     star().save(root.path / "star.png")
+    mask, erased = Image.new("L", star().size, 255), star().convert("RGBA")
+    mask.paste(0, HOLE)
+    mask.save(root.path / "mask.png")
+    erased.paste((0, 0, 0, 0), HOLE)
+    erased.save(root.path / "erased.png")
     for name, text in JOBS.items():
         (root.inbox / f"{name}.toml").write_text(text)
     subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
@@ -84,6 +96,25 @@ def test_a_picture_gets_the_colours_of_the_init_image_or_of_another(outputs: Pat
         assert np.abs(corner - green).max() < 45, name
     blue = pictures(outputs, "changed-0.6")[0][4:10, 4:10].reshape(-1, 3).mean(axis=0)
     assert np.abs(blue - green).max() > 100
+
+
+@pytest.mark.parametrize("name", ["painted", "erased"])
+def test_a_painted_part_becomes_what_the_prompt_says_and_the_rest_stays_bit_for_bit(outputs: Path, name: str) -> None:
+    left, upper, right, lower = HOLE
+    is_kept = np.ones((64, 64), bool)
+    is_kept[upper:lower, left:right] = False
+    for picture in pictures(outputs, name):
+        assert np.array_equal(picture[is_kept], np.asarray(star())[is_kept])
+        seen = recognise(Image.fromarray(picture.astype(np.uint8)))
+        assert seen is not None and seen.scene == ON_GREEN
+
+
+def test_an_extended_picture_goes_on_with_its_background_and_keeps_the_original_bit_for_bit(outputs: Path) -> None:
+    for picture in pictures(outputs, "extended"):
+        assert picture.shape == (64, 96, 3)
+        assert np.array_equal(picture[:, :64], np.asarray(star()))
+        is_green = np.abs(picture[:, 64:] - np.array(COLOURS[STAR.background])).max(axis=-1) < 45
+        assert is_green.mean() > 0.6
 
 
 def test_a_large_picture_in_two_passes_shows_one_thing_where_one_pass_shows_several(outputs: Path) -> None:
