@@ -440,7 +440,7 @@ def drop_aside(root: Root, name: str, files: dict[str, bytes]) -> None:
 
 def test_a_crash_at_any_step_loses_no_job_and_no_picture(tmp_path: Path) -> None:
     """Taken in, claimed, rendered: the process dies before its n-th change on the disk, n = 0, 1, 2, …"""
-    for lives in range(0, 200, 2):
+    for lives in range(0, 200, 3):
         root = Root(tmp_path / str(lives))
         root.make()
         Desk(root).register()
