@@ -22,7 +22,9 @@ from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.schema.adapters import Lora
 from tests.engine.build import build_sdxl, image
+from tests.engine.build_flow import build_flux
 from tests.engine.conftest import Pixels, difference, load_plainly, render_plainly
+from tests.engine.plain_flow import Flow
 
 State = dict[str, Tensor]
 
@@ -72,7 +74,7 @@ def peft(model: nn.Module, prefix: str, *words: str) -> State:
     """The same as PEFT and diffusers write it."""
     state: State = {}
     for number, (name, layer) in enumerate(layers_of(model, *words).items()):
-        root = "" if prefix == "unet." or name.startswith("text_model.") else "text_model."
+        root = "" if prefix in ("unet.", "transformer.") or name.startswith("text_model.") else "text_model."
         down, up = factors(layer, number)
         state |= {f"{prefix}{root}{name}.lora_A.weight": down, f"{prefix}{root}{name}.lora_B.weight": up}
     return state
@@ -165,6 +167,20 @@ def test_a_lora_of_peft_makes_the_picture_that_diffusers_makes(xl: Pipeline, sdx
         plain.fuse_lora(lora_scale=0.7)
     assert difference(ours, render_plainly(plain, image(negative_prompt="blue"))) <= 3
     assert difference(ours, render(xl, image(negative_prompt="blue"))) > 30
+
+
+def test_a_lora_for_flux_makes_the_picture_that_diffusers_makes(tmp_path: Path) -> None:
+    flux = Flow(build_flux(tmp_path / "flux"))
+    transformer, encoder, _ = parts_of(flux.ours)
+    state = peft(transformer, "transformer.", "attn", "ff") | peft(encoder, "text_encoder.", *TEXT)
+    reference = write(tmp_path, state, base="flux")
+    values = {"cfg_scale": 1.0, "guidance": 3.5, "steps": 2}
+    ours = render(flux.ours, wearing(Lora(name="ink", weight=0.5), **values), reference)
+    with quietly():
+        flux.plain.load_lora_weights(reference.path)
+        flux.plain.fuse_lora(components=["transformer", "text_encoder"], lora_scale=0.5)
+    assert difference(ours, flux.render(image(**values))) <= 3
+    assert difference(ours, render(flux.ours, image(**values))) > 10
 
 
 def test_the_parts_of_a_lora_have_weights_of_their_own(pipeline: Pipeline, tmp_path: Path) -> None:
