@@ -14,7 +14,7 @@ def guided(prediction: Tensor, scale: float, rescale: float, picture_scale: floa
     """
     if len(prediction) == 1:
         return prediction
-    *others, negative, positive = prediction.split(1)
+    *others, negative, positive = prediction.chunk(len(prediction))
     strong = negative + scale * (positive - negative)
     if others and picture_scale is not None:
         [neither] = others
