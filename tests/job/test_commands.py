@@ -243,7 +243,7 @@ written = st.fixed_dictionaries(
 
 
 @given(written, _tables)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 def test_a_command_that_was_written_is_read_back(job: dict[str, Any], tables: dict[str, Any]) -> None:
     job = {**job, **tables}
     assert list(unsaid(job)) == []

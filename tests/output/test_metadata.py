@@ -60,7 +60,7 @@ def planned_again(text: str) -> Plan:
 
 
 @given(plans(), st.sampled_from(["all", "invokeai_daemon", "invokeai_metadata", "parameters"]), st.data())
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_picture_makes_the_same_plan_again(tmp_path: Path, plan: Plan, kept: str, data: st.DataObject) -> None:
     image = data.draw(st.sampled_from(plan.images))
     written = chunks(plan, image, versions())
@@ -134,6 +134,12 @@ RICH_PLAN = replace(
         Input("edges.png", "inputs/2-edges.png", "sha256:22"),
     ),
 )
+
+
+def test_a_variation_of_nothing_is_a_variation_in_a_text_of_ours() -> None:
+    varied = replace(IMAGE, variations=((7, 0.0),))
+    record = record_of_chunks({"parameters": chunks(PLAN, varied, {})["parameters"]}, "a.png")
+    assert record is not None and record.job["variation"] == {"with": [[7, 0.0]]}
 
 
 def test_a_picture_tells_nobody_where_the_users_files_lie() -> None:

@@ -43,9 +43,11 @@ def read(chunks: Mapping[str, str], found: Collector) -> dict[str, Any]:
         found.take("clip_skip", int(fields["Clip skip"]) - 1)
     if fields.get("Tiling") == "True":
         found.job.update(seamless_x=True, seamless_y=True)
-    if float(fields.get("Variation seed strength", 0)):
+    is_ours = fields.get("Version", "").startswith(OWN_VERSION)
+    # AUTOMATIC1111 may write the seed of a variation that is off.
+    if "Variation seed strength" in fields and (is_ours or float(fields["Variation seed strength"])):
         found.take_variations([(int(fields["Variation seed"]), float(fields["Variation seed strength"]))])
-    if fields.get("Version", "").startswith(OWN_VERSION):
+    if is_ours:
         _own(json.loads(fields.get(OWN_FIELD, "{}")), found)
     else:
         _theirs(fields, found)
