@@ -39,6 +39,7 @@ def test_everything_that_a_sidecar_can_say_is_read(tmp_path: Path) -> None:
         cfg_scale = 7.5
         scheduler = "k_euler"
         negative_prompt = "dog"
+        preprocessor = "canny"
         """,
     )
     sidecar = read_sidecar(model)
@@ -52,6 +53,7 @@ def test_everything_that_a_sidecar_can_say_is_read(tmp_path: Path) -> None:
         "scheduler": "euler",
         "negative_prompt": "dog",
         "weight": None,
+        "preprocessor": "canny",
     }
 
 
