@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from demo_model.evaluate import BUNDLED
 from demo_model.recognise import recognise
@@ -36,6 +39,8 @@ JOBS = {
     "at-night": 'prompt = "a <sun> on a green background"\nseed = 10\n' + NIGHT,
     "moon": 'prompt = "a yellow moon"\nseed = 11\niterations = 2\n',
     "no-sun": 'prompt = "a yellow moon"\nnegative_prompt = "<sun>"\nseed = 11\niterations = 2\n',
+    "partly": CIRCLE + '[[loras]]\nname = "partly"\n',
+    "unfit": CIRCLE + '[[loras]]\nname = "unfit"\n',
     # Begun when all others are done.
     "again": CIRCLE + "priority = -1",
 }
@@ -51,10 +56,23 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, folder in (("night", "lora"), ("sun", "embedding")):
         for file in FIXTURES.glob(f"{name}.*"):
             shutil.copy(file, root.autoimport / folder)
+    add_misfits(root.autoimport / "lora")
     for name, text in JOBS.items():
         (root.inbox / f"{name}.toml").write_text(text)
     subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
     return root.outputs
+
+
+def add_misfits(folder: Path) -> None:
+    """A LoRA that has a layer more than the model, and one of other sizes."""
+    down, up = torch.zeros(4, 48), torch.zeros(48, 4)
+    more = "lora_unet_up_blocks_3_attentions_0_transformer_blocks_0_attn1_to_q"
+    night = load_file(FIXTURES / "night.safetensors")
+    save_file({**night, f"{more}.lora_down.weight": down, f"{more}.lora_up.weight": up}, folder / "partly.safetensors")
+    other = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    save_file({f"{other}.lora_down.weight": down, f"{other}.lora_up.weight": up}, folder / "unfit.safetensors")
+    for name in ("partly", "unfit"):
+        (folder / f"{name}.toml").write_text('base = "sd-1"')
 
 
 def pictures(outputs: Path, name: str) -> list[Image.Image]:
@@ -97,6 +115,19 @@ def test_a_lora_and_its_inverse_cancel_out(outputs: Path) -> None:
 def test_prompts_may_name_loras(outputs: Path) -> None:
     assert seen(outputs, "words") == [Scene("star", "pink", "black")] * 3
     assert seen(outputs, "a1111") == [Scene("moon", "green", "black")]
+
+
+def test_layers_that_fit_nothing_are_told_in_the_result(outputs: Path) -> None:
+    assert seen(outputs, "partly") == [Scene("circle", "red", "black")] * 3
+    result = json.loads((outputs / "partly" / "result.json").read_text())
+    [warning] = result["images"][0]["warnings"]
+    assert warning.startswith('lora "partly": 1 of 123 layers fits nothing in this model, for instance lora_unet_up_')
+
+
+def test_a_lora_of_other_sizes_fails_its_job_and_no_other(outputs: Path) -> None:
+    told = (outputs.parent / "inbox" / "failed" / "unfit.error.txt").read_text()
+    assert 'The LoRA "unfit" does not fit model "demo": lora_unet_mid_block_' in " ".join(told.split())
+    assert sorted(file.stem for file in (outputs.parent / "inbox" / "done").iterdir()) == sorted(set(JOBS) - {"unfit"})
 
 
 def test_an_embedding_means_what_it_was_trained_for(outputs: Path) -> None:

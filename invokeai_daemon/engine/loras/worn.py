@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from invokeai_daemon.engine.weights import weight_file
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 
@@ -39,7 +39,7 @@ def worn_by(plan: Plan, image: Image, model: ModelRef) -> tuple[Worn, ...]:
 
 def _version(reference: ModelRef) -> tuple[int, ...]:
     try:
-        status = Path(reference.path).stat()
+        status = weight_file(reference).stat()
     except OSError as error:
         raise RenderError(
             f'The LoRA "{reference.name}" cannot be read: {reference.path}: {error.strerror}. Put it back, or leave it '
