@@ -13,14 +13,15 @@ import pytest
 import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 
+from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schema.pictures import Infill, Init, Mask, Outpaint, Refiner, Seam
 from tests.engine.build import build_model, build_refiner, build_sdxl, image
-from tests.engine.conftest import Pixels, difference, render, render_plainly
-from tests.engine.drive import desk_of, drawn_picture, make
+from tests.engine.conftest import Pixels, difference, render, render_plainly, start_lanes
+from tests.engine.drive import desk_of, drawn_picture, first_lane, make
 
 Grey = np.ndarray[Any, np.dtype[np.uint8]]
 BOX = (16, 24, 48, 56)
@@ -172,6 +173,18 @@ def test_the_refiner_keeps_what_the_mask_keeps(xl: Pipeline, tmp_path: Path) -> 
     is_kept = torch.from_numpy(np.asarray(mask_of())[::8, ::8] == 255).expand_as(plain.latents)
     assert torch.equal(whole.latents[is_kept], plain.latents[is_kept])
     assert not torch.isclose(half.latents[is_kept], plain.latents[is_kept]).any()
+
+
+def test_a_painted_picture_shares_forwards_with_others_and_is_the_same(pipeline: Pipeline, tmp_path: Path) -> None:
+    desk = desk_of(pipeline, tmp_path, {"init.png": drawn_picture(), "mask.png": mask_of()})
+    wanted = painting(scheduler="euler_a", steps=4)
+    _, [alone] = make(desk, wanted)
+    [other] = start_lanes(pipeline, [image(2, steps=3)])
+    beside = first_lane(desk, wanted)
+    assert beside.group == other.group
+    while not beside.is_done:
+        assert not denoise_step([beside, other])
+    assert torch.equal(beside.latents, alone.latents)
 
 
 # Where the mask comes from
