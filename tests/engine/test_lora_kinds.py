@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from invokeai_daemon.engine.loras import Wardrobe, Worn
 from invokeai_daemon.engine.loras.modules import spots_of
 from invokeai_daemon.engine.loras.patches import _Overwritten
+from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.identify.lora import unets
 from invokeai_daemon.models.identify.lora.modules import Architecture
@@ -184,6 +185,24 @@ def test_what_diffusers_says_of_alpha_in_the_metadata_counts(unet: UNet2DConditi
     expected = unet.get_parameter(f"{name}.weight") + 0.5 * 0.25 * 4
     with worn_by(unet, tmp_path / "ink.safetensors", 0.5):
         torch.testing.assert_close(unet.get_parameter(f"{name}.weight").data, expected)
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("ran",)
+
+
+def test_pickles_are_read_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_k.weight"
+    stem = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_k"
+    state = {f"{stem}.lora_down.weight": torch.ones(2, 32), f"{stem}.lora_up.weight": torch.ones(32, 2)}
+    torch.save({**state, f"{stem}.alpha": torch.tensor(1.0)}, tmp_path / "ink.pt")
+    with worn_by(Few(), tmp_path / "ink.pt") as model:
+        torch.testing.assert_close(model.get_parameter(name).data, Few().get_parameter(name) + 2 * 0.5)
+    torch.save({**state, "more": Attack()}, tmp_path / "ink.pt")
+    with pytest.raises(RenderError, match=r'LoRA "ink" cannot be used: .*print'), worn_by(Few(), tmp_path / "ink.pt"):
+        pass
+    assert capsys.readouterr().out == ""
 
 
 def test_a_factor_of_a_fused_layer_meets_every_part_of_the_other(unet: UNet2DConditionModel, tmp_path: Path) -> None:
