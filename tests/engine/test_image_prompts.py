@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,3 +170,17 @@ def test_the_images_of_a_job_look_at_a_picture_once(studio: Studio, monkeypatch:
     lanes = studio.lanes([prompted(asked(file="new.png", weight=weight), number=1) for weight in (0.2, 0.4, 0.6)])
     assert len(looks) == 1
     assert [lane.attached.prompts[0].asked.weight for lane in lanes] == [0.2, 0.4, 0.6]
+
+
+def test_an_encoder_without_a_projection_serves_only_those_that_see_patches(studio: Studio, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(studio.folder / "vision", half)
+    tensors = load_file(half / "model.safetensors")
+    del tensors["visual_projection.weight"]
+    save_file(tensors, half / "model.safetensors", metadata={"format": "pt"})
+    vision = studio.plan.reference("clip_vision", "vision")
+    studio.add(replace(vision, path=str(half), name="half", asked="half", hash="blake3:half"))
+    one, other = (prompted(asked(PLUS, image_encoder=name)) for name in ("vision", "half"))
+    assert np.array_equal(*studio.render([one]), *studio.render([other]))
+    with pytest.raises(RenderError, match="no visual_projection"):
+        studio.lanes([prompted(asked(PLAIN, image_encoder="half"))])
