@@ -150,7 +150,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 #: What InvokeAI's names end in.
 ENDINGS = ("_image_processor", "_edge_detection", "_depth_estimation", "_detection", "_processor")
 
-#: What InvokeAI has and we have not, and what of ours comes nearest; each looks through a network of its own.
+#: What InvokeAI has and we have not, and what of ours makes something like it of the same picture; each looks through a
+#: network of its own.
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
         "lineart": "line_drawing",
@@ -158,9 +159,9 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "hed": "soft_edges",
         "pidi": "soft_edges",
         "mlsd": "line_segments",
-        "normalbae": "normal_from_depth",
-        "normal": "normal_from_depth",
-        "normal_map": "normal_from_depth",
+        "normalbae": "",
+        "normal": "",
+        "normal_map": "",
         "leres": "depth_anything",
         "openpose": "",
         "dw_openpose": "",

@@ -28,6 +28,7 @@ def asked(**words: Any) -> ControlNet:
         ("control_v11f1e_sd15_tile", "tile"),
         ("Control_Scribble", "scribble"),
         ("control_v11p_sd15_openpose", "dw_openpose"),
+        ("control_v11p_sd15_normalbae", "normalbae"),
         ("qr-codes", "none"),
     ],
 )
