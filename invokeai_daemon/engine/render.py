@@ -130,7 +130,8 @@ class Renderer:
     def _in_use(self) -> set[Kept]:
         lanes = [one.lane for one in (*self.running, *self._between)]
         others = {lane.other_vae for lane in lanes if lane.other_vae is not None}
-        return {*(lane.pipeline for lane in lanes), *others}
+        controls = (model for lane in lanes for model in lane.attached.models)
+        return {*(lane.pipeline for lane in lanes), *others, *controls}
 
     def _start(self, taken: Sequence[Work]) -> None:
         """Let images of one model ask for their first passes. An image that cannot start fails alone."""

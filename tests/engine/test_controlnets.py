@@ -210,7 +210,7 @@ def test_controlnets_are_given_up_when_the_budget_is_full(studio: Studio, monkey
     monkeypatch.setattr(studio.pipelines, "budget", first.size + 1)
     [lane] = studio.lanes([controlled(asked())])
     assert lane.attached.controls[0].net is first
-    studio.pipelines.make_room(first.size, {first})
+    studio.pipelines.make_room(first.size, set(lane.attached.models))
     [lane] = studio.lanes([controlled(asked(OTHER))])
     assert lane.attached.controls[0].net is not other
 

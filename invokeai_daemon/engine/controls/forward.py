@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.conditioning import Conditioning
-from invokeai_daemon.engine.controls.controlnets import Control, Residuals, residuals
+from invokeai_daemon.engine.controls.controlnets import Control, Net, Residuals, residuals
 from invokeai_daemon.engine.controls.during import counts
-from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, Seen, seeing
-from invokeai_daemon.engine.controls.t2i_adapters import Features
+from invokeai_daemon.engine.controls.image_prompts import ImagePrompt, ImagePrompter, Seen, seeing
+from invokeai_daemon.engine.controls.t2i_adapters import Adapter, Features
 from invokeai_daemon.engine.injected import Injected
 
 
@@ -25,6 +25,12 @@ class Attached:
     controls: tuple[Control, ...] = ()
     features: tuple[Features, ...] = ()
     prompts: tuple[ImagePrompt, ...] = ()
+
+    @property
+    def models(self) -> tuple[Net | Adapter | ImagePrompter, ...]:
+        """The loaded models that take memory."""
+        adapters = (each.adapter for each in self.features)
+        return *(each.net for each in self.controls), *adapters, *(each.prompter for each in self.prompts)
 
 
 NOTHING = Attached()
