@@ -250,7 +250,8 @@ class _Reader:
         found = _LORA.match(self.text, position)
         if found is None:
             return None
-        return _Read((lora_of(found[1], found[2]),), found.end())
+        weight = found[2] if found[2] is None or found[2].strip() else "none"
+        return _Read((lora_of(found[1], weight),), found.end())
 
     def _loras(self, position: int) -> _Read:
         parts: list[Part] = []

@@ -64,7 +64,10 @@ def test_what_is_wrong_names_its_key() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["a withLora(x, high) cat", "a withLora(, 1) cat", "a <lora::1> cat"])
+@pytest.mark.parametrize(
+    "text",
+    ["a withLora(x, high) cat", "a withLora(x,) cat", "a withLora() cat", "a withLora(, 1) cat", "a <lora::1> cat"],
+)
 def test_a_lora_needs_a_name_and_a_number(text: str) -> None:
     assert len(understand(text, "", "invokeai").problems) == 1
 
