@@ -48,6 +48,8 @@ class Stage(Generic[T]):
                 things = self._next()
                 self._is_handling = True
             self._handle(things)
+            # What is done is not held until the next thing comes: a picture holds on to its model.
+            del things
             with self._changed:
                 self._is_handling = False
                 self._changed.notify_all()

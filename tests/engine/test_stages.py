@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 from invokeai_daemon.engine.stages import Stage
 
@@ -50,3 +51,16 @@ def test_draining_gives_up_in_time() -> None:
     assert not stage.drain(0.01)
     held.may_go.set()
     assert stage.drain(10)
+
+
+def test_what_is_done_is_let_go() -> None:
+    class Thing:
+        pass
+
+    stage: Stage[Thing] = Stage("test", lambda things: None)
+    thing = Thing()
+    gone = weakref.ref(thing)
+    stage.put(thing)
+    del thing
+    assert stage.drain(10)
+    assert gone() is None
