@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loras import Worn
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.tokenizer import write_clip_tokenizer
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from invokeai_daemon.engine.hooks import Hook
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 
 #: From the lane's scheduler, its noise and its timesteps to what is done after each step, after all other hooks.
 MakeHook = Callable[[Any, Tensor, Tensor], Hook]

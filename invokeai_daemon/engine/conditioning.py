@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.prompts import Encoded
-from invokeai_daemon.engine.swap import Swapped
+from invokeai_daemon.engine.texts.prompts import Encoded
+from invokeai_daemon.engine.texts.swap import Swapped
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.understand import understood
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from invokeai_daemon.engine.conditioning import Conditioning, joined
 from invokeai_daemon.engine.controls.forward import Row, controlled
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.seamless import seamless
 
 #: Latents of one forward on a CPU: 8 images of 512 × 512 with guidance. More lanes would make all wait for nothing.

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.injected import Injected
-from invokeai_daemon.engine.swap import swapping
+from invokeai_daemon.engine.texts.swap import swapping
 
 
 class Denoiser(Protocol):

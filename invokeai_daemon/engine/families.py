@@ -23,9 +23,9 @@ from invokeai_daemon.engine.conditioning import (
     of_texts_and_vector,
 )
 from invokeai_daemon.engine.denoisers import Denoiser, Flux, MMDiT, UNet
-from invokeai_daemon.engine.flow import Levels, evenly
-from invokeai_daemon.engine.prompts import Encoded
-from invokeai_daemon.engine.t5 import Join, after_clip, beside_clip
+from invokeai_daemon.engine.scheduling.flow import Levels, evenly
+from invokeai_daemon.engine.texts.prompts import Encoded
+from invokeai_daemon.engine.texts.t5 import Join, after_clip, beside_clip
 from invokeai_daemon.job.plan import Image, ModelRef
 
 #: From the image, its encoded texts (the negative prompt's first, unless guidance is off) and model_index.json.

@@ -20,15 +20,21 @@ from invokeai_daemon.engine.controls.forward import NOTHING, Attached, Row
 from invokeai_daemon.engine.denoisers import UNet
 from invokeai_daemon.engine.guidance import guided
 from invokeai_daemon.engine.hooks import Hook, hooks_of
+from invokeai_daemon.engine.loading.other_vaes import OtherVae
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.vae import Vae
 from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.noise import first_noise
-from invokeai_daemon.engine.other_vaes import OtherVae
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.prompts import Encoded, Styled, Text
-from invokeai_daemon.engine.schedulers import draw_along_a_path, expected_end, noised, part_of_run, step_arguments
-from invokeai_daemon.engine.script import Script, script_of
-from invokeai_daemon.engine.unheeded import unheeded
-from invokeai_daemon.engine.vae import Vae
+from invokeai_daemon.engine.scheduling.schedulers import (
+    draw_along_a_path,
+    expected_end,
+    noised,
+    part_of_run,
+    step_arguments,
+)
+from invokeai_daemon.engine.texts.prompts import Encoded, Styled, Text
+from invokeai_daemon.engine.texts.script import Script, script_of
+from invokeai_daemon.engine.texts.unheeded import unheeded
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.tree import Conjunction, Prompt

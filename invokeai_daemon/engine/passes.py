@@ -17,9 +17,9 @@ from torch import Tensor
 
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.decode import Picture
-from invokeai_daemon.engine.other_vaes import OtherVae
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.vae import Vae
+from invokeai_daemon.engine.loading.other_vaes import OtherVae
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.vae import Vae
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 
 

@@ -20,14 +20,14 @@ from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipelines import Kept
+from invokeai_daemon.engine.loading.stock import Stock, device_name
 from invokeai_daemon.engine.loras import Outfit
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Passed
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Kept
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.showing import Showing
-from invokeai_daemon.engine.stock import Stock, device_name
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.output.metadata import versions
 from invokeai_daemon.settings import Settings
@@ -160,21 +160,24 @@ class Renderer:
 
     def _begin(self, ones: Iterable[Rendering]) -> None:
         """Give images lanes for the passes they ask for, those of one model and the same LoRAs together."""
-        alike: dict[tuple[ModelRef, Outfit], list[Rendering]] = {}
+        alike: dict[tuple[ModelRef, Outfit, bool], list[Rendering]] = {}
         for one in ones:
             try:
-                alike.setdefault((one.model, one.outfit), []).append(one)
+                # Of one model, a large picture may need it streamed where a small one does not.
+                is_streamed = self.stock.easing(one.work, one.model).streamed
+                alike.setdefault((one.model, one.outfit, is_streamed), []).append(one)
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(one.work, error)
-        for (model, outfit), several in alike.items():
+        for (model, outfit, _), several in alike.items():
             self._begin_with(model, outfit, several)
 
     def _begin_with(self, model: ModelRef, outfit: Outfit, ones: Sequence[Rendering]) -> None:
         first = ones[0].work
         try:
-            pipeline = self.stock.eased(first, "load", lambda: self.stock.pipeline(model, first.image))
+            pipeline = self.stock.eased(first, "load", lambda: self.stock.pipeline(model, first.image), model)
             told = self._told(pipeline, ones)
-            encoded = self.stock.eased(first, "load", lambda: encode_texts(pipeline, list(told.values()), outfit))
+            encode = partial(encode_texts, pipeline, list(told.values()), outfit)
+            encoded = self.stock.eased(first, "load", encode, model)
         except Exception as error:  # noqa: BLE001  the boundary of these images
             for one in ones:
                 self._fail(one.work, error)
@@ -209,7 +212,7 @@ class Renderer:
     def _restart_streamed(self) -> None:
         """Images whose model is to be streamed from now on begin anew; nothing of them was published."""
         for one in list(self.running):
-            if self.stock.easing(one.work).streamed and not one.lane.pipeline.is_streamed:
+            if self.stock.easing(one.work, one.model).streamed and not one.lane.pipeline.is_streamed:
                 self.running.remove(one)
                 self.backlog.put_back(one.work)
 
@@ -218,11 +221,11 @@ class Renderer:
     def _together(self) -> list[Rendering]:
         by_lane = {one.lane: one for one in sorted(self.running, key=lambda one: _urgency(one.work))}
         together = [by_lane[lane] for lane in pick(list(by_lane))]
-        return together[: self.stock.limit(together[0].work)]
+        return together[: self.stock.limit(together[0].work, together[0].model)]
 
     def _step(self, together: list[Rendering]) -> None:
         for one in together:
-            one.lane.is_sequential = self.stock.easing(one.work).sequential
+            one.lane.is_sequential = self.stock.easing(one.work, one.model).sequential
         try:
             failed = denoise_step([one.lane for one in together])
         except Exception as error:  # noqa: BLE001  the boundary of these images
@@ -268,7 +271,7 @@ class Renderer:
         work = together[0].work
         if is_out_of_memory(error):
             failure = error.with_traceback(None)
-            if self.stock.ease(work, "denoise", len(together)):
+            if self.stock.ease(work, "denoise", len(together), together[0].model):
                 self._restart_streamed()
                 return
             error = failure

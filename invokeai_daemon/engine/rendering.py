@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from invokeai_daemon.engine.backlog import Work
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loras import Outfit, worn_by
 from invokeai_daemon.engine.passes import Mode, Pass, Passed
-from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import ModelRef
 
 

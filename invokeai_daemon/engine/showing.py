@@ -12,10 +12,10 @@ from typing import Any
 
 from invokeai_daemon.engine.decode import decode, decode_limit
 from invokeai_daemon.engine.faults import explained, is_out_of_memory
+from invokeai_daemon.engine.loading.stock import Stock
 from invokeai_daemon.engine.passes import Passed
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.stages import Stage
-from invokeai_daemon.engine.stock import Stock
 from invokeai_daemon.job.plan import Image, Plan
 from invokeai_daemon.output.metadata import chunks
 from invokeai_daemon.output.png import encode

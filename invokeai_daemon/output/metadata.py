@@ -15,7 +15,7 @@ from invokeai_daemon import __version__
 from invokeai_daemon.errors import NoRecord, Problem
 from invokeai_daemon.job.plan import Image, Plan
 from invokeai_daemon.job.records import A1111_CHUNK, INVOKEAI_CHUNK, OWN_CHUNK, Record, record_of_chunks
-from invokeai_daemon.job.schedulers import BY_NAME
+from invokeai_daemon.job.schedulers import BY_NAME, schedulers_of
 from invokeai_daemon.output.a1111 import parameters
 from invokeai_daemon.output.chunks import read_text_chunks
 from invokeai_daemon.output.invokeai import core_metadata
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 def _own_record(plan: Plan, image: Image, versions: Mapping[str, str]) -> dict[str, Any]:
     """All of the image, of its models and of its pictures but where they lay on the user's disk."""
-    karras = BY_NAME[image.scheduler]
+    scheduler = schedulers_of(plan.model.base).get(image.scheduler, BY_NAME[image.scheduler])
     return {
         "version": RECORD_VERSION,
         "job": plan.job_id,
@@ -73,7 +73,7 @@ def _own_record(plan: Plan, image: Image, versions: Mapping[str, str]) -> dict[s
         "image": image.as_json(),
         "model": described(plan.model),
         **{key: listed for key, listed in (("references", references(plan)), ("inputs", inputs(plan))) if listed},
-        "scheduler": {"class": karras.class_name, "options": dict(karras.options)},
+        "scheduler": {"class": scheduler.class_name, "options": dict(scheduler.options)},
         "versions": dict(versions),
         "meta": plan.meta,
     }

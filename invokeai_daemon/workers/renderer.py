@@ -156,8 +156,8 @@ def _new_renderer(settings: Settings, memory: Path | None, events: Events) -> tu
     """Import torch and all that renders, which takes seconds."""
     import torch
 
-    from invokeai_daemon.engine.bounds import bound_memory
-    from invokeai_daemon.engine.precision import choose_device
+    from invokeai_daemon.engine.loading.bounds import bound_memory
+    from invokeai_daemon.engine.loading.precision import choose_device
     from invokeai_daemon.engine.render import Renderer
 
     device = choose_device(settings.render.device)

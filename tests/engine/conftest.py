@@ -14,8 +14,8 @@ from diffusers import DiffusionPipeline
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.schedulers import class_of
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.scheduling.schedulers import class_of
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schedulers import BY_NAME
 from tests.engine.build import build_model, image

@@ -11,9 +11,9 @@ import PIL.Image
 from invokeai_daemon.engine.decode import Picture, decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Desk, Pass, Passed
-from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 
 

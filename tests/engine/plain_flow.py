@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.denoisers import packed, unpacked
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.job.plan import Image, ModelRef
 from tests.engine.conftest import Pixels, load_plainly
 

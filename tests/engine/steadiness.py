@@ -9,7 +9,7 @@ import torch
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from tests.engine.build import image
 from tests.engine.conftest import Pixels, start_lanes

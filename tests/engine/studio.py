@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from invokeai_daemon.engine import pipelines
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.controls.attaching import attach
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
+from invokeai_daemon.engine.loading import pipelines
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Pipelines
 from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 from invokeai_daemon.settings import RenderSettings
 from tests.engine.conftest import Pixels

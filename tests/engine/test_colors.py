@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from invokeai_daemon.engine.colors import match, to_lab, to_rgb, with_colors_of
+from invokeai_daemon.engine.painting.colors import match, to_lab, to_rgb, with_colors_of
 
 #: As tables of colours list them (D65, 2°).
 KNOWN = {

@@ -21,8 +21,8 @@ from PIL import Image as Pillow
 from invokeai_daemon.engine.controls.controlnets import load_net
 from invokeai_daemon.engine.controls.during import counts
 from invokeai_daemon.engine.controls.pictures import fitted
-from invokeai_daemon.engine.pictures import begun_with, pixels_of
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.painting.pictures import begun_with, pixels_of
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, Init

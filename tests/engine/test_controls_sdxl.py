@@ -15,7 +15,7 @@ from diffusers import (
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from invokeai_daemon.engine.pipeline import load_pipeline
+from invokeai_daemon.engine.loading.pipeline import load_pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, IPAdapter
 from invokeai_daemon.job.schema import T2IAdapter as Asked

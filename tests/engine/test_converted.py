@@ -10,7 +10,7 @@ import torch
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.denoisers import packed
-from invokeai_daemon.engine.pipeline import load_pipeline
+from invokeai_daemon.engine.loading.pipeline import load_pipeline
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.convert import ConvertOptions, convert_model
 from invokeai_daemon.models.entries.entry import RENDERABLE

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine import weighting
 from invokeai_daemon.engine.decode import FLAT, NOT_A_NUMBER, decode, decode_limit
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.texts import weighting
 from tests.engine.build import image
 from tests.engine.conftest import start_lanes
 

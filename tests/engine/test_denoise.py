@@ -10,7 +10,7 @@ import torch
 
 from invokeai_daemon.engine.denoise import denoise_step, lane_limit, pick
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from tests.engine.build import image, new_unet
 from tests.engine.conftest import VARIED, difference, render, render_staggered, start_lanes

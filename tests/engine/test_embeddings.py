@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from invokeai_daemon.engine.embeddings import load_embedding
+from invokeai_daemon.engine.texts.embeddings import load_embedding
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import ModelRef
 

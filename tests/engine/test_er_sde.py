@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from invokeai_daemon.engine.er_sde import ERSDEScheduler, noise_scale
+from invokeai_daemon.engine.scheduling.er_sde import ERSDEScheduler, noise_scale
 from tests.engine.build import NOISE
 
 

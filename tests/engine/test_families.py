@@ -14,8 +14,8 @@ import torch
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick, predict
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.schedulers import NOT_FROM_PURE_NOISE
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.scheduling.schedulers import NOT_FROM_PURE_NOISE
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.job.schedulers import SCHEDULERS

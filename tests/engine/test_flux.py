@@ -16,8 +16,8 @@ from diffusers import FluxFillPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline
 from torch import Tensor
 
 from invokeai_daemon.engine.denoise import denoise_step
-from invokeai_daemon.engine.pipeline import load_pipeline
-from invokeai_daemon.engine.unheeded import GUIDANCE
+from invokeai_daemon.engine.loading.pipeline import load_pipeline
+from invokeai_daemon.engine.texts.unheeded import GUIDANCE
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Init, Mask

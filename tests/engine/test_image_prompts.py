@@ -16,7 +16,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from invokeai_daemon.engine.controls.blocks import counts_in
 from invokeai_daemon.engine.controls.vision import Vision
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import IPAdapter

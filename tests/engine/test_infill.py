@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from invokeai_daemon.engine.infill import METHODS, infilled
-from invokeai_daemon.engine.patchmatch import patchmatch
+from invokeai_daemon.engine.painting.infill import METHODS, infilled
+from invokeai_daemon.engine.painting.patchmatch import patchmatch
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schema.pictures import Infill
 

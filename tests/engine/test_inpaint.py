@@ -14,8 +14,8 @@ import torch
 from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 
 from invokeai_daemon.engine.denoise import denoise_step
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.modes import mode_of
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schema.pictures import Infill, Init, Mask, Outpaint, Refiner, Seam

@@ -13,7 +13,7 @@ import torch
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import SCHEDULERS
 from tests.engine.build import image

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.lanes import Lane, encode_texts, start_lane
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loras import worn_by
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.schema.adapters import Lora

@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from invokeai_daemon.engine.masks import (
+from invokeai_daemon.engine.modes.seam import usual_seam
+from invokeai_daemon.engine.painting.masks import (
     are_erased,
     grown,
     mask_in,
@@ -18,8 +19,7 @@ from invokeai_daemon.engine.masks import (
     seam_of,
     uncovered,
 )
-from invokeai_daemon.engine.modes.seam import usual_seam
-from invokeai_daemon.engine.pasting import color_corrected, pasted
+from invokeai_daemon.engine.painting.pasting import color_corrected, pasted
 
 Grey = np.ndarray[Any, np.dtype[np.uint8]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from invokeai_daemon.engine.memory import Easing, Memory
+from invokeai_daemon.engine.loading.memory import Easing, Memory
 from invokeai_daemon.job.plan import ModelRef
 from tests.engine.build import image
 

@@ -13,11 +13,11 @@ from diffusers import StableDiffusionImg2ImgPipeline
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.noise import seeded
+from invokeai_daemon.engine.painting.pictures import init_picture, pixels_of
+from invokeai_daemon.engine.painting.pictures import plain as as_plain
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pictures import init_picture, pixels_of
-from invokeai_daemon.engine.pictures import plain as as_plain
-from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schedulers import SCHEDULERS

@@ -14,13 +14,16 @@ import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline
 from torch.nn import functional
 
+from invokeai_daemon.engine import render as render_module
 from invokeai_daemon.engine.backlog import Ticket
+from invokeai_daemon.engine.denoise import denoise_step
+from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.modes.hires import first_size, hires, trained_side
 from invokeai_daemon.engine.modes.refiner import NOTHING_LEFT
 from invokeai_daemon.engine.passes import Desk, Passed
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.render import Renderer
-from invokeai_daemon.engine.schedulers import class_of
+from invokeai_daemon.engine.scheduling.schedulers import class_of
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schedulers import BY_NAME
 from invokeai_daemon.job.schema.pictures import Hires, Init, Refiner
@@ -28,6 +31,7 @@ from invokeai_daemon.settings import RenderSettings, Settings
 from tests.engine.build import build_refiner, build_sdxl, image
 from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
 from tests.engine.drive import begin, desk_of, drawn_picture, first_lane, make
+from tests.engine.studio import unsettled
 
 CPU = torch.device("cpu")
 INIT = "init.png"
@@ -213,16 +217,10 @@ def test_a_large_sdxl_picture_is_told_the_size_of_each_pass_and_may_be_refined(p
 # -- in the renderer -----------------------------------------------------------------------------------------------
 
 
-def test_the_renderer_makes_pictures_of_several_passes_side_by_side(pair: Pair, tmp_path: Path) -> None:
-    images = (
-        image(1, steps=6, refiner=Refiner(model="finer", start=0.5)),
-        image(2, save_intermediates=3, **LARGE),
-        image(3, steps=3),
-        image(4, steps=6, init=Init(image=INIT, strength=0.0)),
-    )
-    plan = replace(pair.desk.plan, images=images)
-    ticket = Ticket(plan, tmp_path)
-    shutil.copy(pair.desk.folder / INIT, tmp_path)
+def rendered(pair: Pair, folder: Path, images: tuple[Image, ...]) -> Renderer:
+    """The renderer after it has made these images in a folder; none failed."""
+    ticket = Ticket(replace(pair.desk.plan, images=images), folder)
+    shutil.copy(pair.desk.folder / INIT, folder)
     events: list[dict[str, Any]] = []
     threads = torch.get_num_threads()
     renderer = Renderer(Settings(render=RenderSettings(device="cpu")), CPU, 2, events.append)
@@ -232,6 +230,17 @@ def test_the_renderer_makes_pictures_of_several_passes_side_by_side(pair: Pair, 
     renderer.finish()
     torch.set_num_threads(threads)
     assert [event for event in events if event["event"] == "image_failed"] == []
+    return renderer
+
+
+def test_the_renderer_makes_pictures_of_several_passes_side_by_side(pair: Pair, tmp_path: Path) -> None:
+    images = (
+        image(1, steps=6, refiner=Refiner(model="finer", start=0.5)),
+        image(2, save_intermediates=3, **LARGE),
+        image(3, steps=3),
+        image(4, steps=6, init=Init(image=INIT, strength=0.0)),
+    )
+    rendered(pair, tmp_path, images)
     for wanted in images:
         [file] = tmp_path.glob(f"{wanted.number:04}.*.png")
         assert difference(np.asarray(PIL.Image.open(file)), pair.make(wanted)[0].pixels) <= 1
@@ -239,3 +248,20 @@ def test_the_renderer_makes_pictures_of_several_passes_side_by_side(pair: Pair, 
     [steps] = (tmp_path / "intermediates").iterdir()
     assert sorted(path.stem for path in steps.iterdir()) == ["0000", "0003", "0004", "0005", "0007"]
     assert {np.asarray(PIL.Image.open(path)).shape for path in steps.iterdir()} == {(48, 72, 3), (96, 128, 3)}
+
+
+def test_a_refiner_that_does_not_fit_is_streamed_and_the_base_is_not(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(lanes: list[Lane]) -> dict[Lane, Exception]:
+        if lanes[0].pipeline.model.base == "sdxl-refiner" and not lanes[0].pipeline.is_streamed:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return denoise_step(lanes)
+
+    monkeypatch.setattr(render_module, "denoise_step", short_of_memory)
+    wanted = image(steps=2, refiner=Refiner(model="finer", start=0.5))
+    with unsettled():
+        renderer = rendered(pair, tmp_path, (wanted,))
+    [refiner] = pair.desk.plan.references
+    easings = [renderer.stock.memory.easing(model, wanted) for model in (pair.base, refiner)]
+    assert [easing.streamed for easing in easings] == [False, True]

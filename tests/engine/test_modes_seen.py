@@ -19,9 +19,9 @@ from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
 
 from invokeai_daemon.engine.denoise import pick
 from invokeai_daemon.engine.guidance import guided
+from invokeai_daemon.engine.loading.pipeline import load_pipeline
 from invokeai_daemon.engine.modes.depth import depth_map
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pipeline import load_pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schema.pictures import Init

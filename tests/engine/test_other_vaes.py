@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.other_vaes import OtherVae, other_vae
+from invokeai_daemon.engine.loading.other_vaes import OtherVae, other_vae
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipelines import Pipelines
+from invokeai_daemon.engine.loading.vae import Vae, VaeSettings
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.pipelines import Pipelines
-from invokeai_daemon.engine.vae import Vae, VaeSettings
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef, Plan
 from invokeai_daemon.settings import RenderSettings

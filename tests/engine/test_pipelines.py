@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.pipelines import Pipelines
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings

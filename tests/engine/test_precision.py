@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from invokeai_daemon.engine import precision
-from invokeai_daemon.engine.precision import bfloat16_gain, choose_device, choose_dtype
+from invokeai_daemon.engine.loading import precision
+from invokeai_daemon.engine.loading.precision import bfloat16_gain, choose_device, choose_dtype
 from invokeai_daemon.errors import RenderError
 
 CPU = torch.device("cpu")

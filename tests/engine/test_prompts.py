@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from invokeai_daemon.engine import prompts
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.prompts import Prompts
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.texts import prompts
+from invokeai_daemon.engine.texts.prompts import Prompts
 
 TEXTS = ["", "a red circle", "ein grüner Kreis, 日本", "word " * 75, "( [{<|endoftext|>"]
 

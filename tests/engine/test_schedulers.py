@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schedulers import SCHEDULERS

@@ -17,8 +17,8 @@ from diffusers import (
 )
 
 from invokeai_daemon.engine.denoise import pick
-from invokeai_daemon.engine.pipeline import load_pipeline
-from invokeai_daemon.engine.unheeded import GUIDANCE, SEAMLESS, WEIGHTS
+from invokeai_daemon.engine.loading.pipeline import load_pipeline
+from invokeai_daemon.engine.texts.unheeded import GUIDANCE, SEAMLESS, WEIGHTS
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schema.pictures import Init, Mask
 from tests.engine.build import image

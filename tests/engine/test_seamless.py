@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.steady import make_steady
 from invokeai_daemon.engine.seamless import Axes, seamless
-from invokeai_daemon.engine.steady import make_steady
 
 BOTH, X, Y = (True, True), (True, False), (False, True)
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.activations import QuickGELUActivation
 
-from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.engine.loading.steady import make_steady
 
 LAYERS = [
     (nn.Linear(320, 1280), (320,)),

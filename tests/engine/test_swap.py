@@ -14,9 +14,9 @@ from torch import Tensor
 
 from invokeai_daemon.engine.denoise import denoise_step, predict
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.script import common_tokens
-from invokeai_daemon.engine.swap import swapping
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.texts.script import common_tokens
+from invokeai_daemon.engine.texts.swap import swapping
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.prompt.understand import understand
 from tests.engine.build import build_sdxl, image

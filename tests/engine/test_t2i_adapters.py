@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file
 
 from invokeai_daemon.engine.controls.t2i_adapters import load_adapter
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import T2IAdapter as Asked
 from tests.engine.build import image

@@ -11,9 +11,9 @@ import torch
 from scipy import ndimage
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-from invokeai_daemon.engine import text_masks
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.text_masks import described, mask_of_heat, squared
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.painting import text_masks
+from invokeai_daemon.engine.painting.text_masks import described, mask_of_heat, squared
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.job.schema.pictures import Init, Mask

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from invokeai_daemon.engine.lanes import texts_of
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.prompts import Prompts
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.texts.prompts import Prompts
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from tests.engine.build import LARGE_WIDTH, TEXT_WIDTH, build_sdxl, image

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from invokeai_daemon.engine import weighting
 from invokeai_daemon.engine.denoise import pick
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.prompts import Prompts
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.texts import weighting
+from invokeai_daemon.engine.texts.prompts import Prompts
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.job.prompt.tree import Conjunction, Fragment, Prompt, plain

@@ -104,6 +104,13 @@ def test_the_own_record_carries_what_the_user_wrote(tmp_path: Path) -> None:
     assert record.data["job"] == "cat"
 
 
+def test_the_own_record_names_the_scheduler_that_followed_the_flow(tmp_path: Path) -> None:
+    image = replace(IMAGE, scheduler="euler")
+    plan = replace(PLAN, model=replace(PLAN.model, base="flux"), images=(image,))
+    record = read_record(write(tmp_path / "a.png", chunks(plan, image, {})))
+    assert record.data["scheduler"] == {"class": "FlowEuler", "options": {}}
+
+
 #: Everything that an image can be made with, as the planner names it.
 RICH = replace(
     IMAGE,

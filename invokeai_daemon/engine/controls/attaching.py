@@ -24,12 +24,12 @@ from invokeai_daemon.engine.controls.remembered import Remembered
 from invokeai_daemon.engine.controls.t2i_adapters import Features, features, load_adapter
 from invokeai_daemon.engine.controls.vision import load_vision
 from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipelines import Kept, Pipelines
+from invokeai_daemon.engine.loading.weights import read_tensors
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.processors import processed
 from invokeai_daemon.engine.processors.depth import load_estimator
-from invokeai_daemon.engine.weights import read_tensors
 from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.processors import BY_NAME, NONE

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.controls.pictures import as_tensor
-from invokeai_daemon.engine.parts import bring, bytes_of, json_of, read_part
-from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.engine.loading.parts import bring, bytes_of, json_of, read_part
+from invokeai_daemon.engine.loading.steady import make_steady
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.schema import ControlNet
 

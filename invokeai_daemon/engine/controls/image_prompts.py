@@ -21,8 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from invokeai_daemon.engine.controls.blocks import counts_in
 from invokeai_daemon.engine.controls.vision import Vision
-from invokeai_daemon.engine.parts import bytes_of
-from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.engine.loading.parts import bytes_of
+from invokeai_daemon.engine.loading.steady import make_steady
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.schema import IPAdapter
 

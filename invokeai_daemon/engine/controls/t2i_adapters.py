@@ -17,9 +17,9 @@ from torch import Tensor
 
 from invokeai_daemon.engine.controls.pictures import as_tensor, fitted
 from invokeai_daemon.engine.controls.t2i_files import adapter_of
-from invokeai_daemon.engine.parts import bring, bytes_of, read_part
-from invokeai_daemon.engine.steady import make_steady
-from invokeai_daemon.engine.weights import read_tensors
+from invokeai_daemon.engine.loading.parts import bring, bytes_of, read_part
+from invokeai_daemon.engine.loading.steady import make_steady
+from invokeai_daemon.engine.loading.weights import read_tensors
 from invokeai_daemon.job.schema import T2IAdapter
 from invokeai_daemon.models.header import read_header
 

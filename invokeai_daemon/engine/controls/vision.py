@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from invokeai_daemon.engine.parts import bring, bytes_of, read_part, weight_files
-from invokeai_daemon.engine.steady import make_steady
+from invokeai_daemon.engine.loading.parts import bring, bytes_of, read_part, weight_files
+from invokeai_daemon.engine.loading.steady import make_steady
 from invokeai_daemon.errors import RenderError
 
 #: What is said of a picture, and what of none; one row each.

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from invokeai_daemon.engine.loading.weights import read_tensors, weight_file
 from invokeai_daemon.engine.loras.changes import DELTAS, Change
-from invokeai_daemon.engine.weights import read_tensors, weight_file
 from invokeai_daemon.errors import DaemonError, RenderError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import Header, read_header

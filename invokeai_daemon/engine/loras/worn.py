@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from invokeai_daemon.engine.weights import weight_file
+from invokeai_daemon.engine.loading.weights import weight_file
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 

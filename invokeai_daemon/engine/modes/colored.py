@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from invokeai_daemon.engine.colors import with_colors_of
 from invokeai_daemon.engine.decode import Picture
+from invokeai_daemon.engine.painting.colors import with_colors_of
+from invokeai_daemon.engine.painting.pictures import plain
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pictures import plain
 from invokeai_daemon.job.plan import Image
 
 

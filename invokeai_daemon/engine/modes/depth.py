@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from invokeai_daemon.engine.depth import estimated_depth
 from invokeai_daemon.engine.modes.refiner import finished
+from invokeai_daemon.engine.painting.depth import estimated_depth
+from invokeai_daemon.engine.painting.pictures import begun_with, grey, init_of, init_picture, pixels_of
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pictures import begun_with, grey, init_of, init_picture, pixels_of
 from invokeai_daemon.job.plan import Image
 
 

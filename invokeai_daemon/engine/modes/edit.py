@@ -6,8 +6,8 @@ import torch
 
 from invokeai_daemon.engine.beginning import Beginning
 from invokeai_daemon.engine.modes.refiner import finished
+from invokeai_daemon.engine.painting.pictures import init_of, init_picture, pixels_of
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pictures import init_of, init_picture, pixels_of
 from invokeai_daemon.job.plan import Image
 
 

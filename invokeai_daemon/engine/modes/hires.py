@@ -12,10 +12,10 @@ from typing import Any
 from torch.nn import functional
 
 from invokeai_daemon.engine.beginning import Beginning
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.modes.refiner import finished
 from invokeai_daemon.engine.noise import draw, first_noise, seeded
 from invokeai_daemon.engine.passes import Desk, Mode, Pass
-from invokeai_daemon.engine.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.usual import usual
 

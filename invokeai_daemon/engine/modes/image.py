@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from invokeai_daemon.engine.modes.inpaint import inpaint
 from invokeai_daemon.engine.modes.refiner import finished
+from invokeai_daemon.engine.painting.pictures import begun_with, init_picture, pixels_of
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pictures import begun_with, init_picture, pixels_of
 from invokeai_daemon.job.plan import Image
 
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from invokeai_daemon.engine.beginning import Beginning, MakeHook, beside_of, sees_masks, sees_pixels_of_masks
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.hooks import Hook
-from invokeai_daemon.engine.masks import Pixels, painted_latents, resized
 from invokeai_daemon.engine.modes.refiner import After, finished
 from invokeai_daemon.engine.modes.seam import seam_to_paint
 from invokeai_daemon.engine.noise import first_noise, seeded
+from invokeai_daemon.engine.painting.masks import Pixels, painted_latents, resized
+from invokeai_daemon.engine.painting.pasting import color_corrected, pasted
+from invokeai_daemon.engine.painting.pictures import begun_with, init_of, pixels_of
+from invokeai_daemon.engine.painting.scene import Scene, scene_of
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pasting import color_corrected, pasted
-from invokeai_daemon.engine.pictures import begun_with, init_of, pixels_of
-from invokeai_daemon.engine.scene import Scene, scene_of
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Mask, Seam
 

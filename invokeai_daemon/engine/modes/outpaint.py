@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import PIL.Image
 
-from invokeai_daemon.engine.masks import KEPT
 from invokeai_daemon.engine.modes.inpaint import painted_with_seam
 from invokeai_daemon.engine.modes.seam import usual_seam
+from invokeai_daemon.engine.painting.masks import KEPT
+from invokeai_daemon.engine.painting.pictures import init_of, plain
+from invokeai_daemon.engine.painting.scene import Scene, composed, mask_of
 from invokeai_daemon.engine.passes import Desk, Mode
-from invokeai_daemon.engine.pictures import init_of, plain
-from invokeai_daemon.engine.scene import Scene, composed, mask_of
 from invokeai_daemon.job.fitting import Canvas, outpainted
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Outpaint

@@ -11,7 +11,7 @@ from typing import Literal
 from invokeai_daemon.engine.beginning import FROM_NOISE, Beginning
 from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.passes import Desk, Mode, Pass
-from invokeai_daemon.engine.schedulers import part_of_run
+from invokeai_daemon.engine.scheduling.schedulers import part_of_run
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Refiner
 

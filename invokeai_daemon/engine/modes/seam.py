@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from invokeai_daemon.engine.decode import Picture
-from invokeai_daemon.engine.masks import KEPT, seam_of
-from invokeai_daemon.engine.pictures import init_of
-from invokeai_daemon.engine.scene import Scene
+from invokeai_daemon.engine.painting.masks import KEPT, seam_of
+from invokeai_daemon.engine.painting.pictures import init_of
+from invokeai_daemon.engine.painting.scene import Scene
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import MAX_SEED
 from invokeai_daemon.job.schema.pictures import Mask, Seam

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
 
-from invokeai_daemon.engine.parts import bring, bytes_of
+from invokeai_daemon.engine.loading.parts import bring, bytes_of
 from invokeai_daemon.errors import RenderError
 
 #: What says how pictures are brought to the size that a model wants.

@@ -23,8 +23,9 @@ Syntax = Literal["invokeai", "a1111", "plain"]
 SYNTAXES: tuple[str, ...] = get_args(Syntax)
 #: A LoRA's weight is no more, in a prompt as in a job.
 HEAVIEST = 10
-#: While a text is read, each `<name>` is one of these characters, which no syntax knows.
-_HIDDEN = range(0xF0000, 0xFFFFE)
+#: While a text is read, each `<name>` is one of these characters, which no syntax knows: Unicode's second plane for
+#: private use. Those of the first stand for embeddings when the engine reads a text.
+_HIDDEN = range(0x100000, 0x10FFFE)
 _HIDDEN_ONE = re.compile(f"[{chr(_HIDDEN.start)}-{chr(_HIDDEN.stop)}]")
 
 

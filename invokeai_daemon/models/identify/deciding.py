@@ -241,9 +241,7 @@ def _contradictions(match: Match, said: Said) -> Iterator[str]:
     yield f"its sidecar says {wanted}, but {match.against[0]}"
 
 
-def _unusable(
-    where: str, match: Match, identity: Identity, bases: tuple[str, ...], quantised: str, said: Said
-) -> str:
+def _unusable(where: str, match: Match, identity: Identity, bases: tuple[str, ...], quantised: str, said: Said) -> str:
     family = match.family
     why = family.unusable if isinstance(family.unusable, str) else family.unusable(match.view)
     if not why and not said.base:

@@ -81,6 +81,11 @@ def test_a_prompt_names_loras_in_either_syntax() -> None:
     assert (seen.loras, seen.positive.text) == (expected[:1], "a cat withLora ink.safetensors, 0.5 ,")
 
 
+def test_a_name_in_brackets_stays_whole_beside_the_character_of_an_embedding() -> None:
+    seen = understand("\U000f0000 in <ink style>++", "", "invokeai")
+    assert seen.positive.prompts[0] == Prompt((Fragment("\U000f0000 in"), Fragment("<ink style>", 1.1**2)))
+
+
 def test_loras_have_no_effect_in_a_negative_prompt() -> None:
     seen = understand("a cat [withLora(x)]", "dim <lora:y:1>", "invokeai")
     assert (seen.loras, seen.negative.text) == ((), "dim ,")

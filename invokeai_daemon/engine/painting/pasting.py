@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from scipy import ndimage
 
-from invokeai_daemon.engine.masks import KEPT, Grey, Pixels, grown
+from invokeai_daemon.engine.painting.masks import KEPT, Grey, Pixels, grown
 
 #: A VAE lets what is painted show through as far as this, in pixels: two latents. Colours are compared farther away.
 SHINES_THROUGH = 16

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from invokeai_daemon.engine.weights import read_tensors, weight_file
+from invokeai_daemon.engine.loading.weights import read_tensors, weight_file
 from invokeai_daemon.errors import DaemonError, RenderError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import Header, read_header

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts, States
-from invokeai_daemon.engine.streaming import device_of
-from invokeai_daemon.engine.weighting import ids_of
+from invokeai_daemon.engine.loading.streaming import device_of
+from invokeai_daemon.engine.texts.prompts import Encoded, Encoder, Prompts, States
+from invokeai_daemon.engine.texts.weighting import ids_of
 from invokeai_daemon.job.prompt.tree import Conjunction
 
 #: Texts of one forward: attention to 512 tokens in 64 heads takes 64 MB for each.

@@ -19,11 +19,11 @@ from invokeai_daemon.engine.controls.attaching import attach
 from invokeai_daemon.engine.controls.forward import Attached
 from invokeai_daemon.engine.denoise import lane_limit
 from invokeai_daemon.engine.faults import is_out_of_memory
-from invokeai_daemon.engine.memory import Doing, Easing, Memory
-from invokeai_daemon.engine.other_vaes import OtherVae, other_vae
+from invokeai_daemon.engine.loading.memory import Doing, Easing, Memory
+from invokeai_daemon.engine.loading.other_vaes import OtherVae, other_vae
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.settings import RenderSettings
@@ -78,14 +78,17 @@ class Stock:
         ticket, pipeline = one.work.ticket, one.pipeline
         desk = Desk(ticket.plan, ticket.folder, pipeline)
         make = partial(attach, self.pipelines, self.in_use(), desk, pipeline, one.current.image)
-        return self.eased(one.work, "load", make)
+        return self.eased(one.work, "load", make, one.model)
 
-    def easing(self, work: Work) -> Easing:
-        """How an image is rendered so that it fits."""
-        return self.memory.easing(work.ticket.plan.model, work.image)
+    def easing(self, work: Work, model: ModelRef | None = None) -> Easing:
+        """How an image is rendered with a model, or with its job's own, so that it fits."""
+        return self.memory.easing(model or work.ticket.plan.model, work.image)
 
-    def eased(self, work: Work, doing: Doing, act: Callable[[], T]) -> T:
-        """What an act for an image gives, tried again with less memory as long as there is a way."""
+    def eased(self, work: Work, doing: Doing, act: Callable[[], T], model: ModelRef | None = None) -> T:
+        """What an act for an image gives, tried again with less memory as long as there is a way.
+
+        `model` is the one that memory ran out over; None for the job's own.
+        """
         while True:
             try:
                 return act()
@@ -94,26 +97,26 @@ class Stock:
                     raise
                 # What its frames hold would not be freed.
                 failure = error.with_traceback(None)
-            if not self.ease(work, doing):
+            if not self.ease(work, doing, model=model):
                 raise failure
 
-    def ease(self, work: Work, doing: Doing, lanes: int = 1) -> bool:
-        """Let the next try take less memory. False when nothing is left to try."""
+    def ease(self, work: Work, doing: Doing, lanes: int = 1, model: ModelRef | None = None) -> bool:
+        """Let the next try take less memory, see `eased`. False when nothing is left to try."""
         if self.pipelines.give_up_others(self.in_use()):
             return True
-        return self.memory.climb(work.ticket.plan.model, work.image, doing, lanes)
+        return self.memory.climb(model or work.ticket.plan.model, work.image, doing, lanes)
 
     def words(self, one: Rendering) -> list[str]:
         """What was done so that an image fits."""
         easing = self.easing(one.work)
         return replace(easing, streamed=easing.streamed or one.pipeline.is_streamed).words
 
-    def limit(self, work: Work) -> int:
-        """How many images like this one may share a forward."""
-        pipeline = self.pipelines.peek(work.ticket.plan.model)
+    def limit(self, work: Work, model: ModelRef | None = None) -> int:
+        """How many images like this one may share a forward of a model, or of the job's own."""
+        pipeline = self.pipelines.peek(model or work.ticket.plan.model)
         if pipeline is None or work.alone:
             return 1
-        most = self.easing(work).lanes or self.settings.max_lanes
+        most = self.easing(work, model).lanes or self.settings.max_lanes
         return lane_limit(pipeline, work.image.width, work.image.height, most)
 
 

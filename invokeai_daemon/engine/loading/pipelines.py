@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 import psutil
 import torch
 
-from invokeai_daemon.engine.pipeline import Pipeline, load_pipeline, weight_of
-from invokeai_daemon.engine.vae import VaeSettings
+from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline, weight_of
+from invokeai_daemon.engine.loading.vae import VaeSettings
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
 

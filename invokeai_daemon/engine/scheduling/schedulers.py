@@ -18,8 +18,8 @@ import torch
 from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
 from torch import Tensor
 
-from invokeai_daemon.engine.er_sde import ERSDEScheduler
-from invokeai_daemon.engine.flow import FlowEuler, FlowHeun, FlowLCM, FlowMatching, Levels, spacing
+from invokeai_daemon.engine.scheduling.er_sde import ERSDEScheduler
+from invokeai_daemon.engine.scheduling.flow import FlowEuler, FlowHeun, FlowLCM, FlowMatching, Levels, spacing
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import BY_NAME, FLOW, Scheduler
 

@@ -16,9 +16,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.embeddings import load_embedding
-from invokeai_daemon.engine.streaming import device_of
-from invokeai_daemon.engine.weighting import ids_of, shortened, tokenization, weighted_rows
+from invokeai_daemon.engine.loading.streaming import device_of
+from invokeai_daemon.engine.texts.embeddings import load_embedding
+from invokeai_daemon.engine.texts.weighting import ids_of, shortened, tokenization, weighted_rows
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.prompt.tree import Conjunction, plain
 from invokeai_daemon.job.prompt.triggers import replaced

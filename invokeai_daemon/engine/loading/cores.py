@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from invokeai_daemon.engine.precision import SMALL_MODEL
+from invokeai_daemon.engine.loading.precision import SMALL_MODEL
 
 
 @dataclass(frozen=True)

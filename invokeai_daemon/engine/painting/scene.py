@@ -12,11 +12,21 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from invokeai_daemon.engine.infill import infilled
-from invokeai_daemon.engine.masks import KEPT, Grey, Pixels, are_erased, grown, mask_in, multiplied, resized, uncovered
+from invokeai_daemon.engine.painting.infill import infilled
+from invokeai_daemon.engine.painting.masks import (
+    KEPT,
+    Grey,
+    Pixels,
+    are_erased,
+    grown,
+    mask_in,
+    multiplied,
+    resized,
+    uncovered,
+)
+from invokeai_daemon.engine.painting.pictures import init_of, plain
+from invokeai_daemon.engine.painting.text_masks import described
 from invokeai_daemon.engine.passes import Desk
-from invokeai_daemon.engine.pictures import init_of, plain
-from invokeai_daemon.engine.text_masks import described
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema.pictures import Infill, Mask
 

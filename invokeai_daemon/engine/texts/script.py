@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from invokeai_daemon.engine.conditioning import Conditioning, joined
-from invokeai_daemon.engine.swap import Swapped
-from invokeai_daemon.engine.weighting import ids_of
+from invokeai_daemon.engine.texts.swap import Swapped
+from invokeai_daemon.engine.texts.weighting import ids_of
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.prompt.tree import Fragment, Prompt, Window
 

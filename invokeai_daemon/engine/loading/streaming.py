@@ -14,7 +14,7 @@ from accelerate import init_empty_weights
 from accelerate.hooks import attach_align_device_hook
 from torch import Tensor
 
-from invokeai_daemon.engine.weights import read_tensors
+from invokeai_daemon.engine.loading.weights import read_tensors
 from invokeai_daemon.models.header import read_header
 
 #: Names that transformers' own files leave out or add, depending on the version that wrote them.

@@ -15,16 +15,16 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from invokeai_daemon.engine.faults import is_out_of_memory
-from invokeai_daemon.engine.parts import bytes_of, read_part
-from invokeai_daemon.engine.pipeline import Pipeline
-from invokeai_daemon.engine.vae import Vae, settle_vae
-from invokeai_daemon.engine.weights import read_tensors
+from invokeai_daemon.engine.loading.parts import bytes_of, read_part
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.vae import Vae, settle_vae
+from invokeai_daemon.engine.loading.weights import read_tensors
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import read_header
 
 if TYPE_CHECKING:
-    from invokeai_daemon.engine.pipelines import Kept, Pipelines
+    from invokeai_daemon.engine.loading.pipelines import Kept, Pipelines
 
 CONFIG = "config.json"
 #: By the `_class_name` of a folder's config.

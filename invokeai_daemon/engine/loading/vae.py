@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.cores import Share
+from invokeai_daemon.engine.loading.cores import Share
+from invokeai_daemon.engine.loading.steady import keep_plain_layout, make_steady
+from invokeai_daemon.engine.loading.streaming import device_of
 from invokeai_daemon.engine.seamless import Axes, seamless
-from invokeai_daemon.engine.steady import keep_plain_layout, make_steady
-from invokeai_daemon.engine.streaming import device_of
 
 NOWHERE: Axes = (False, False)
 

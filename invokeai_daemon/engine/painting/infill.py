@@ -14,8 +14,8 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageColor
 
-from invokeai_daemon.engine.masks import Grey, Pixels
-from invokeai_daemon.engine.patchmatch import patchmatch
+from invokeai_daemon.engine.painting.masks import Grey, Pixels
+from invokeai_daemon.engine.painting.patchmatch import patchmatch
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schema import Infill
 

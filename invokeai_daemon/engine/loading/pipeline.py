@@ -16,19 +16,19 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from invokeai_daemon.engine.conditioning import Conditioning
-from invokeai_daemon.engine.cores import Share, share_of
 from invokeai_daemon.engine.denoisers import Denoiser
 from invokeai_daemon.engine.families import FAMILIES, Family, TextEncoder, family_of
 from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.loading.cores import Share, share_of
+from invokeai_daemon.engine.loading.parts import bring, bytes_of, count_parameters, json_of, read_part
+from invokeai_daemon.engine.loading.precision import choose_dtype
+from invokeai_daemon.engine.loading.steady import make_steady
+from invokeai_daemon.engine.loading.vae import USUAL, Vae, VaeSettings, settle_vae
 from invokeai_daemon.engine.loras import Outfit, Wardrobe
-from invokeai_daemon.engine.parts import bring, bytes_of, count_parameters, json_of, read_part
-from invokeai_daemon.engine.precision import choose_dtype
-from invokeai_daemon.engine.prompts import Encoded, Encoder, Prompts
-from invokeai_daemon.engine.schedulers import Schedulers
-from invokeai_daemon.engine.steady import make_steady
-from invokeai_daemon.engine.t5 import T5, WordsAlone
-from invokeai_daemon.engine.vae import USUAL, Vae, VaeSettings, settle_vae
-from invokeai_daemon.engine.vocabulary import Vocabulary
+from invokeai_daemon.engine.scheduling.schedulers import Schedulers
+from invokeai_daemon.engine.texts.prompts import Encoded, Encoder, Prompts
+from invokeai_daemon.engine.texts.t5 import T5, WordsAlone
+from invokeai_daemon.engine.texts.vocabulary import Vocabulary
 from invokeai_daemon.errors import ModelError, ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 

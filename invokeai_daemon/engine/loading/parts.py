@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from invokeai_daemon.engine.streaming import Stored, stream, without_weights
+from invokeai_daemon.engine.loading.streaming import Stored, stream, without_weights
 from invokeai_daemon.models.header import read_header
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 
 ESTIMATOR, PROCESSOR = "depth_estimator", "feature_extractor"

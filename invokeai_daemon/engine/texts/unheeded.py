@@ -6,7 +6,7 @@ Called when a lane starts. What would make a wrong picture is refused by the pla
 from __future__ import annotations
 
 from invokeai_daemon.engine.denoisers import UNet
-from invokeai_daemon.engine.pipeline import Pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.understand import understood
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from invokeai_daemon.engine.streaming import device_of
+from invokeai_daemon.engine.loading.streaming import device_of
 from invokeai_daemon.job.prompt.tree import Blend, Conjunction, Fragment, Prompt, prompt_of
 
 if TYPE_CHECKING:
-    from invokeai_daemon.engine.prompts import Encoder
+    from invokeai_daemon.engine.texts.prompts import Encoder
 
 #: Tokens of one prompt; a forward of the denoiser slows down with each, and 16 parts are more than models make use of.
 LONGEST = 16 * 75

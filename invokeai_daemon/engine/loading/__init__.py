@@ -1,0 +1,1 @@
+"""Loading: models from their folders into memory, and how they fit there."""

@@ -1,0 +1,1 @@
+"""Painting: the arithmetic of pictures, masks and what is filled in. Nothing here denoises."""

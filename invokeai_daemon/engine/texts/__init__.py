@@ -1,0 +1,1 @@
+"""Texts: from prompts to what text encoders say about them."""
