@@ -16,25 +16,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from demo_model.evaluate import BUNDLED
 from demo_model.scenes import CAPTIONS, Scene, paint, split
-from demo_model.train import MIN_SNR_GAMMA, NORM_GROUPS, SCALING_FACTOR, TEXT_WIDTH, Clock, timed_steps
-from invokeai_daemon.models.convert import convert_model
-from invokeai_daemon.models.header import read_header
-from invokeai_daemon.models.identity import Identity
-from invokeai_daemon.root import Root
+from demo_model.train import NORM_GROUPS, SCALING_FACTOR, TEXT_WIDTH, Clock, timed_steps
+from demo_model.train_lora import BATCH, demo_parts, loss_of, schedule_of_demo
 
 #: Prompts that leave the shape to the outline.
 COLOURS_ONLY = ("{colour} on a {background} background", "{colour}, {background} background", "")
 #: How often the prompt leaves it.
 SHAPELESS_SHARE = 0.8
-BATCH = 32
 
 
 def new_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
@@ -111,9 +105,7 @@ def train(parts: Path, lessons: Lessons, minutes: float) -> ControlNetModel:
     unet = UNet2DConditionModel.from_pretrained(parts / "unet").requires_grad_(False).eval()
     control = new_controlnet(unet).train()
     optimizer = torch.optim.AdamW(control.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3)
-    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    weights = (MIN_SNR_GAMMA * (1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).clamp(max=1.0)
-    clock, running = Clock(minutes), 0.0
+    schedule, clock, running = schedule_of_demo(), Clock(minutes), 0.0
     for step in timed_steps(clock, optimizer, 1.2e-3, 0):
         clean, outlines, texts = lessons.batch()
         noise, timesteps = torch.randn_like(clean), torch.randint(1000, (BATCH,))
@@ -122,7 +114,7 @@ def train(parts: Path, lessons: Lessons, minutes: float) -> ControlNetModel:
         told = unet(
             noisy, timesteps, texts, down_block_additional_residuals=down, mid_block_additional_residual=middle
         ).sample
-        loss = (F.mse_loss(told, noise, reduction="none").mean(dim=(1, 2, 3)) * weights[timesteps]).mean()
+        loss = loss_of(told, noise, timesteps, schedule)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(control.parameters(), 1.0)
@@ -131,14 +123,6 @@ def train(parts: Path, lessons: Lessons, minutes: float) -> ControlNetModel:
         if step % 100 == 0:
             print(f"controlnet {step} {clock.share:.1%} loss {running:.4f}", flush=True)
     return control.eval()
-
-
-def demo_parts(folder: Path) -> Path:
-    """The bundled model as a diffusers folder in a scratch root."""
-    root = Root(folder)
-    root.make()
-    identity = Identity("main", "sd-1", "checkpoint", "normal", "epsilon")
-    return convert_model(read_header(BUNDLED), identity, root, "demo")
 
 
 def main() -> None:

@@ -15,11 +15,6 @@ from invokeai_daemon.settings import Settings
 from tests.daemon.desk import Desk
 
 
-@pytest.fixture(autouse=True)
-def served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invokeai_daemon.job.schema.job.PENDING", frozenset())
-
-
 @pytest.fixture
 def desk(root: Root) -> Desk:
     desk = Desk(root)

@@ -11,7 +11,7 @@ from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 from invokeai_daemon.job.plan_job import AS_ASKED
 from invokeai_daemon.job.prompt.understand import SYNTAXES
 from invokeai_daemon.job.schedulers import SCHEDULERS
-from invokeai_daemon.job.schema import PENDING, Job
+from invokeai_daemon.job.schema import Job
 from tests.strict_toml.values import bare_keys, tables, texts, values
 
 seeds = st.integers(0, 2**32 - 1) | st.sampled_from([0, 2**32 - 1, 2**32 - 2])
@@ -39,7 +39,6 @@ optional_keys: dict[str, st.SearchStrategy[Any]] = {
     "vae": model_names,
     "guidance": st.integers(0, 100).map(lambda n: n / 4),
 }
-optional_keys = {key: values for key, values in optional_keys.items() if key not in PENDING}
 listed_in_toml = listed.filter(bool).map(lambda pairs: [list(pair) for pair in pairs])
 variations = st.fixed_dictionaries({"with": listed_in_toml}) | st.fixed_dictionaries(
     {"amount": shares.filter(bool)}, optional={"seed": seeds, "with": listed_in_toml}
@@ -111,7 +110,6 @@ tables_of_jobs: dict[str, st.SearchStrategy[Any]] = {
     "hires": _table({}, strength=between.filter(lambda n: n != 0.75), size=sizes),
     "refiner": _table({"model": model_names}, start=between.filter(lambda n: n != 0.8)),
 }
-tables_of_jobs = {key: values for key, values in tables_of_jobs.items() if key not in PENDING}
 
 
 def sensible(job: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from invokeai_daemon.job.names import FIELDS
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.processors import PROCESSORS
 from invokeai_daemon.job.schedulers import ALIASES, BY_NAME, SCHEDULERS, canonical
-from invokeai_daemon.job.schema import PENDING, Job
+from invokeai_daemon.job.schema import Job
 
 PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
 
@@ -35,7 +35,7 @@ def test_every_key_is_described() -> None:
     described = set(
         re.findall(r"`\[*([a-z0-9_]+)\]*`", "".join(re.findall(r"^\| (.*?) \|", section("Keys"), re.MULTILINE)))
     )
-    assert described == set(Job.model_fields) - {"own"} - PENDING
+    assert described == set(Job.model_fields) - {"own"}
 
 
 def test_the_messages_of_the_page_are_the_messages() -> None:

@@ -13,7 +13,6 @@ from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.prompt.understand import understand
 from invokeai_daemon.job.records import Record, job_of_record, record_of_chunks, split_parameters
-from invokeai_daemon.job.schema import PENDING
 from tests.strict_toml.values import values
 
 SD_METADATA: dict[str, Any] = {
@@ -210,7 +209,7 @@ def test_a_style_prompt_that_says_what_the_prompt_says_is_none(joined: str) -> N
 
 def served(found: Record) -> list[str]:
     """The problems without those of keys that jobs may not have yet."""
-    return [str(problem) for problem in found.problems if problem.key not in PENDING]
+    return [str(problem) for problem in found.problems]
 
 
 def test_what_invokeai_attached_to_a_model_is_asked_for_again() -> None:

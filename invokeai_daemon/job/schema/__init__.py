@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from invokeai_daemon.job.schema.adapters import ControlNet, IPAdapter, Lora, T2IAdapter
-from invokeai_daemon.job.schema.job import OWN_PREFIX, PENDING, Job, Source, json_schema
+from invokeai_daemon.job.schema.job import OWN_PREFIX, Job, Source, json_schema
 from invokeai_daemon.job.schema.pictures import Hires, Infill, Init, Mask, Outpaint, Refiner, Seam
 from invokeai_daemon.job.schema.run import RecordedInput, RecordedModel, Resolved, Variation
 from invokeai_daemon.job.schema.values import Values
@@ -12,7 +12,6 @@ from invokeai_daemon.job.schema.words import MAX_SEED, SchedulerName, Size, Tabl
 __all__ = [
     "MAX_SEED",
     "OWN_PREFIX",
-    "PENDING",
     "ControlNet",
     "Hires",
     "IPAdapter",

@@ -22,8 +22,6 @@ OWN_PREFIX = "x-"
 #: Where `Job` collects them; no key of a file can be in its way, since this one is the user's own too.
 _OWN_KEYS = OWN_PREFIX
 
-#: Keys that are understood but not served yet.
-PENDING: frozenset[str] = frozenset()
 
 OwnTable = Annotated[dict[str, Any], BeforeValidator(partial(plain, path="meta"))]
 OwnKeys = Annotated[dict[str, Any], BeforeValidator(plain)]
@@ -87,13 +85,6 @@ class Job(Values):
     def _hires_is_from_text(self) -> Job:
         if self.hires is not None and self.init is not None:
             raise Mistake("stands beside init; it makes pictures from text.", "Keep one of them.", "hires")
-        return self
-
-    @model_validator(mode="after")
-    def _is_served(self) -> Job:
-        for key in sorted(PENDING & self.model_fields_set):
-            if getattr(self, key):
-                raise Mistake("is not supported yet.", "Remove it.", key)
         return self
 
     @property
