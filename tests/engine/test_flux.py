@@ -16,6 +16,7 @@ from diffusers import FluxFillPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline
 from torch import Tensor
 
 from invokeai_daemon.engine.denoise import denoise_step
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import load_pipeline
 from invokeai_daemon.engine.texts.unheeded import GUIDANCE
 from invokeai_daemon.errors import RenderError
@@ -236,5 +237,5 @@ def test_a_part_of_a_run_and_symmetry_are_as_in_other_families(dev: Flow) -> Non
 
 
 def test_a_model_whose_layers_come_from_the_disk_makes_the_same_picture(dev: Flow) -> None:
-    streamed = load_pipeline(dev.model, torch.device("cpu"), "float32", cores=2, is_streamed=True)
+    streamed = load_pipeline(dev.model, torch.device("cpu"), "float32", cores=2, streamed=Streamed.ALL)
     assert np.array_equal(render(streamed, [told(steps=2)])[0], render(dev.ours, [told(steps=2)])[0])

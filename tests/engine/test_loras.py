@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.lanes import Lane, encode_texts, start_lane
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loras import worn_by
 from invokeai_daemon.errors import RenderError
@@ -272,7 +273,7 @@ def test_a_streamed_model_wears_them_on_the_way_from_the_disk(
 ) -> None:
     unet, encoder = parts_of(pipeline)
     reference = write(tmp_path, kohya(unet, "lora_unet_") | kohya(encoder, "lora_te_"))
-    streamed = load_pipeline(model, torch.device("cpu"), "float32", cores=2, is_streamed=True)
+    streamed = load_pipeline(model, torch.device("cpu"), "float32", cores=2, streamed=Streamed.ALL)
     wanted = wearing(Lora(name="ink", weight=0.5), steps=2)
     assert difference(render(streamed, wanted, reference), render(pipeline, wanted, reference)) <= 1
     assert difference(render(streamed, image(steps=2)), render(pipeline, image(steps=2))) <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from invokeai_daemon.engine.loading.memory import Easing, Memory
+from invokeai_daemon.engine.loading.memory import Easing, Memory, Streamed
 from invokeai_daemon.job.plan import ModelRef
 from tests.engine.build import image
 
@@ -15,14 +15,15 @@ DEVICE = {"device": "cpu", "bytes": 8}
 
 def test_denoising_takes_fewer_images_then_less_of_each_then_less_of_the_model() -> None:
     memory, seen = Memory(None, DEVICE), []
-    for lanes in (5, 2, 1, 1):
+    for lanes in (5, 2, 1, 1, 1):
         assert memory.climb(MODEL, image(), "denoise", lanes)
         seen.append(memory.easing(MODEL, image()))
     assert seen == [
         Easing(lanes=2),
         Easing(lanes=1),
         Easing(lanes=1, sequential=True),
-        Easing(lanes=1, sequential=True, streamed=True),
+        Easing(lanes=1, sequential=True, streamed=Streamed.TEXTS),
+        Easing(lanes=1, sequential=True, streamed=Streamed.ALL),
     ]
     assert not memory.climb(MODEL, image(), "denoise", 1)
     assert seen[-1].words == ["one at a time", "guidance one row after the other", "layers from the disk"]
@@ -32,8 +33,9 @@ def test_a_vae_works_in_tiles_first() -> None:
     memory = Memory(None, DEVICE)
     assert memory.climb(MODEL, image(), "vae")
     assert memory.easing(MODEL, image()).words == ["VAE in tiles"]
-    assert memory.climb(MODEL, image(), "vae")
-    assert memory.easing(MODEL, image()).streamed
+    for streamed in (Streamed.TEXTS, Streamed.ALL):
+        assert memory.climb(MODEL, image(), "vae")
+        assert memory.easing(MODEL, image()).streamed is streamed
     assert not memory.climb(MODEL, image(), "vae")
 
 
@@ -48,7 +50,8 @@ def test_other_models_and_sizes_are_rendered_as_ever() -> None:
 def test_it_is_remembered_for_this_device_only(tmp_path: Path) -> None:
     file = tmp_path / "memory.json"
     Memory(file, DEVICE).climb(MODEL, image(), "denoise", 8)
-    assert Memory(file, DEVICE).easing(MODEL, image()).lanes == 4
+    Memory(file, DEVICE).climb(MODEL, image(), "load")
+    assert Memory(file, DEVICE).easing(MODEL, image()) == Easing(lanes=4, streamed=Streamed.TEXTS)
     assert Memory(file, {**DEVICE, "bytes": 16}).easing(MODEL, image()) == Easing()
 
 

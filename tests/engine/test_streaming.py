@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.job.plan import ModelRef
@@ -27,21 +28,28 @@ def same(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
 
 
 def test_a_streamed_model_makes_the_same_bits_and_holds_no_weights(pipeline: Pipeline, model: ModelRef) -> None:
-    streamed = load_pipeline(model, CPU, "float32", cores=2, is_streamed=True)
-    assert streamed.is_streamed
+    streamed = load_pipeline(model, CPU, "float32", cores=2, streamed=Streamed.ALL)
     assert streamed.size < 0.02 * pipeline.size
     assert same(bits(streamed), bits(pipeline))
     assert all(parameter.device.type == "meta" for parameter in streamed.denoiser.model.parameters())
 
 
+def test_only_the_text_encoders_may_be_streamed(pipeline: Pipeline, model: ModelRef) -> None:
+    streamed = load_pipeline(model, CPU, "float32", cores=2, streamed=Streamed.TEXTS)
+    assert {parameter.device.type for parameter in streamed.denoiser.model.parameters()} == {"cpu"}
+    assert {parameter.device.type for parameter in streamed.prompts.encoders[0].model.parameters()} == {"meta"}
+    assert same(bits(streamed), bits(pipeline))
+
+
 def test_so_does_sdxl(tmp_path: Path) -> None:
     sdxl = build_sdxl(tmp_path / "xl")
-    whole, streamed = (load_pipeline(sdxl, CPU, "float32", 2, is_streamed=is_streamed) for is_streamed in (False, True))
+    whole, streamed = (load_pipeline(sdxl, CPU, "float32", 2, streamed=way) for way in (Streamed.NOTHING, Streamed.ALL))
     assert same(bits(streamed), bits(whole))
 
 
 def test_a_model_larger_than_the_device_is_streamed_from_the_start(model: ModelRef, pipeline: Pipeline) -> None:
-    room = RenderSettings(device="cpu", memory_gb=pipeline.size / 1e9 / 2)
-    assert Pipelines(room, CPU, 2).get(model, (), lambda: None).is_streamed
-    enough = RenderSettings(device="cpu", memory_gb=pipeline.size / 1e9 * 2)
-    assert not Pipelines(enough, CPU, 2).get(model, (), lambda: None).is_streamed
+    ways = []
+    for share in (2.0, 0.6, 0.1):
+        room = RenderSettings(device="cpu", memory_gb=share * pipeline.size / 1e9)
+        ways.append(Pipelines(room, CPU, 2).get(model, (), lambda: None).streamed)
+    assert ways == [Streamed.NOTHING, Streamed.TEXTS, Streamed.ALL]

@@ -1,8 +1,8 @@
 """Memory: what is tried when the device has too little of it, rung by rung, and remembered per model and size.
 
 Fewer images share a forward; the rows of one image are computed one after the other; the VAE works in tiles; the layers
-of the model come from the disk, one after the other. Each rung costs time and none changes the picture much; a picture
-says which were needed. Called by the renderer. Never touches a tensor.
+of the text encoders, then of the whole model, come from the disk for their own forward. Each rung costs time and none
+changes the picture much; a picture says which were needed. Called by the renderer. Never touches a tensor.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -25,6 +26,15 @@ Doing = Literal["load", "denoise", "vae"]
 REMEMBERED = 500
 
 
+class Streamed(IntEnum):
+    """Which layers of a model come from the disk for their own forward."""
+
+    NOTHING = 0
+    #: Those of the text encoders, which are needed once for each prompt.
+    TEXTS = 1
+    ALL = 2
+
+
 @dataclass(frozen=True)
 class Easing:
     """How images of one model and size are rendered, so that they fit."""
@@ -35,8 +45,7 @@ class Easing:
     sequential: bool = False
     #: The VAE works in tiles.
     tiled: bool = False
-    #: Layers come from the disk for their own forward.
-    streamed: bool = False
+    streamed: Streamed = Streamed.NOTHING
 
     @property
     def words(self) -> list[str]:
@@ -50,7 +59,9 @@ class Easing:
             yield "guidance one row after the other"
         if self.tiled:
             yield "VAE in tiles"
-        if self.streamed:
+        if self.streamed is Streamed.TEXTS:
+            yield "text encoders from the disk"
+        elif self.streamed is Streamed.ALL:
             yield "layers from the disk"
 
 
@@ -93,7 +104,7 @@ class Memory:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             said = json.loads(self._file.read_bytes()) if self._file is not None else {}
             if said.get("device") == self._device:
-                return {key: Easing(**each) for key, each in said["needed"].items()}
+                return {key: _easing(each) for key, each in said["needed"].items()}
         return {}
 
 
@@ -109,18 +120,26 @@ def _tiled(now: Easing, lanes: int) -> Easing:
     return replace(now, tiled=True)
 
 
+def _without_texts(now: Easing, lanes: int) -> Easing:
+    return replace(now, streamed=max(now.streamed, Streamed.TEXTS))
+
+
 def _streamed(now: Easing, lanes: int) -> Easing:
-    return replace(now, streamed=True)
+    return replace(now, streamed=Streamed.ALL)
 
 
 #: What is tried, the cheapest first.
 RUNGS: Mapping[Doing, tuple[Any, ...]] = MappingProxyType(
     {
-        "load": (_streamed,),
-        "denoise": (_fewer_lanes, _sequential, _streamed),
-        "vae": (_tiled, _streamed),
+        "load": (_without_texts, _streamed),
+        "denoise": (_fewer_lanes, _sequential, _without_texts, _streamed),
+        "vae": (_tiled, _without_texts, _streamed),
     }
 )
+
+
+def _easing(said: Mapping[str, Any]) -> Easing:
+    return Easing(**{**said, "streamed": Streamed(said["streamed"])})
 
 
 def _key(model: ModelRef, image: Image) -> str:

@@ -20,6 +20,7 @@ from invokeai_daemon.engine.denoisers import Denoiser
 from invokeai_daemon.engine.families import FAMILIES, Family, TextEncoder, family_of
 from invokeai_daemon.engine.faults import is_out_of_memory
 from invokeai_daemon.engine.loading.cores import Share, share_of
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.parts import bring, bytes_of, count_parameters, json_of, read_part
 from invokeai_daemon.engine.loading.precision import choose_dtype
 from invokeai_daemon.engine.loading.steady import make_steady
@@ -56,8 +57,8 @@ class Pipeline:
     share: Share
     #: Bytes of all weights.
     size: int
-    #: Its layers come from the disk for their own forward.
-    is_streamed: bool = False
+    #: Which of its layers come from the disk for their own forward.
+    streamed: Streamed = Streamed.NOTHING
     #: What its models wear.
     wardrobe: Wardrobe = field(init=False)
     #: The texts of images that wear LoRAs, by what these do to the text encoders.
@@ -108,7 +109,13 @@ class Pipeline:
         return self.family.tell(image, texts, self.index)
 
 
-def weight_of(model: ModelRef, device: torch.device, precision: str, vae_settings: VaeSettings = USUAL) -> int:
+def weight_of(
+    model: ModelRef,
+    device: torch.device,
+    precision: str,
+    vae_settings: VaeSettings = USUAL,
+    streamed: Streamed = Streamed.NOTHING,
+) -> int:
     """Bytes that the weights of a model take in memory; 0 where `load_pipeline` will say what is wrong."""
     folder, family = Path(model.path), family_of(model)
     if family is None or not (folder / INDEX).is_file():
@@ -116,7 +123,8 @@ def weight_of(model: ModelRef, device: torch.device, precision: str, vae_setting
     try:
         parameters = count_parameters(folder / family.denoiser.folder)
         dtype = choose_dtype(precision, device, parameters, family.accelerated)
-        return _size_to_be(family, folder, dtype, vae_dtype(family, folder / VAE, device, dtype, vae_settings))
+        of_vae = vae_dtype(family, folder / VAE, device, dtype, vae_settings)
+        return _size_to_be(family, folder, dtype, of_vae, streamed)
     # Whatever is wrong with the folder, loading it will say so better.
     except Exception:  # noqa: BLE001
         return 0
@@ -128,12 +136,12 @@ def load_pipeline(
     precision: str,
     cores: int,
     make_room: Callable[[int], None] = lambda needed: None,
-    is_streamed: bool = False,
+    streamed: Streamed = Streamed.NOTHING,
     vae_settings: VaeSettings = USUAL,
 ) -> Pipeline:
     """Load a diffusers folder; before, `make_room` is told how many bytes its weights will take in memory.
 
-    The layers of a streamed one stay on the disk until their own forward. What `make_room` raises is raised.
+    Layers that are `streamed` stay on the disk until their own forward. What `make_room` raises is raised.
     Raises ModelMissing when the folder is gone, ModelError when it cannot be used.
     """
     folder = Path(model.path)
@@ -143,7 +151,7 @@ def load_pipeline(
     if family is None:
         raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
     try:
-        return _load(model, family, device, precision, cores, make_room, is_streamed, vae_settings)
+        return _load(model, family, device, precision, cores, make_room, streamed, vae_settings)
     except torch.AcceleratorError:
         raise
     # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
@@ -163,18 +171,18 @@ def _load(
     precision: str,
     cores: int,
     make_room: Callable[[int], None],
-    is_streamed: bool,
+    streamed: Streamed,
     vae_settings: VaeSettings,
 ) -> Pipeline:
     folder = Path(model.path)
     parameters = count_parameters(folder / family.denoiser.folder)
     dtype = choose_dtype(precision, device, parameters, family.accelerated)
     dtype_of_vae = vae_dtype(family, folder / VAE, device, dtype, vae_settings)
-    if not is_streamed:
-        make_room(_size_to_be(family, folder, dtype, dtype_of_vae))
+    make_room(_size_to_be(family, folder, dtype, dtype_of_vae, streamed))
+    is_streamed = streamed is Streamed.ALL
     denoiser = family.denoiser(read_part(family.denoiser.kind, folder / family.denoiser.folder, dtype, is_streamed))
     vae = read_part(AutoencoderKL, folder / VAE, dtype_of_vae, is_streamed)
-    encoders = [_encoder(each, folder, dtype, is_streamed) for each in text_encoders(family, folder)]
+    encoders = [_encoder(each, folder, dtype, streamed > Streamed.NOTHING) for each in text_encoders(family, folder)]
     parts = [denoiser.model, vae, *(encoder.model for encoder in encoders)]
     _settle(denoiser, vae, encoders, device)
     for part in parts:
@@ -192,7 +200,7 @@ def _load(
         dtype=dtype,
         share=share,
         size=sum(bytes_of(part) for part in parts),
-        is_streamed=is_streamed,
+        streamed=streamed,
     )
 
 
@@ -238,9 +246,12 @@ def _settle(denoiser: Denoiser, vae: Any, encoders: Sequence[Encoder], device: t
     settle_vae(vae, device)
 
 
-def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype) -> int:
+def _size_to_be(family: Family, folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype, streamed: Streamed) -> int:
     """Bytes of the weights in memory, whatever type they have on the disk."""
-    parts = [family.denoiser.folder, *(encoder.folder for encoder in text_encoders(family, folder))]
+    if streamed is Streamed.ALL:
+        return 0
+    encoders = text_encoders(family, folder) if streamed is Streamed.NOTHING else []
+    parts = [family.denoiser.folder, *(encoder.folder for encoder in encoders)]
     parameters = sum(count_parameters(folder / part) for part in parts)
     return parameters * dtype.itemsize + count_parameters(folder / VAE) * vae_dtype.itemsize
 

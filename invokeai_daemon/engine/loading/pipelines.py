@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import psutil
 import torch
 
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline, weight_of
 from invokeai_daemon.engine.loading.vae import VaeSettings
 from invokeai_daemon.job.plan import ModelRef
@@ -43,25 +44,31 @@ class Pipelines:
         self.capacity = int(settings.memory_gb * 1e9) or _capacity(device)
         self.budget = int(settings.cache_gb * 1e9) or int(self.capacity * MEMORY_SHARE)
         self._loaded: OrderedDict[Hashable, Kept] = OrderedDict()
+        #: What of each model must be streamed; by its path and hash.
+        self._needs: dict[Hashable, Streamed] = {}
 
     def has(self, model: ModelRef) -> bool:
         return self.peek(model) is not None
 
     def peek(self, model: ModelRef) -> Pipeline | None:
         """The pipeline of a model if it is loaded."""
-        pipeline = self._loaded.get(_key(model, False)) or self._loaded.get(_key(model, True))
+        ways = (self._loaded.get(_key(model, streamed)) for streamed in Streamed)
+        pipeline = next((kept for kept in ways if kept is not None), None)
         assert pipeline is None or isinstance(pipeline, Pipeline)
         return pipeline
 
     def get(
-        self, model: ModelRef, in_use: Collection[Kept], loading: Callable[[], None], is_streamed: bool = False
+        self,
+        model: ModelRef,
+        in_use: Collection[Kept],
+        loading: Callable[[], None],
+        streamed: Streamed = Streamed.NOTHING,
     ) -> Pipeline:
         """The pipeline of a model; when it must be loaded, `loading` is called and others may be given up.
 
         What is `in_use` is kept. Raises what `load_pipeline` raises.
         """
-
-        is_streamed = is_streamed or (_key(model, False) not in self._loaded and self._is_too_large(model))
+        streamed = max(streamed, self._needed(model))
 
         def load() -> Pipeline:
             loading()
@@ -71,15 +78,23 @@ class Pipelines:
                 self.settings.precision,
                 self.cores,
                 make_room=lambda needed: self.make_room(needed, in_use),
-                is_streamed=is_streamed,
+                streamed=streamed,
                 vae_settings=self.vae_settings,
             )
 
-        return self.keep(_key(model, is_streamed), load)
+        return self.keep(_key(model, streamed), load)
 
-    def _is_too_large(self, model: ModelRef) -> bool:
-        """Whether the weights of a model alone would fill the device."""
-        return weight_of(model, self.device, self.settings.precision, self.vae_settings) > FULL * self.capacity
+    def _needed(self, model: ModelRef) -> Streamed:
+        """What of a model must be streamed, since its weights alone would fill the device."""
+        key = model.path, model.hash
+        if key not in self._needs:
+            weights = {
+                streamed: weight_of(model, self.device, self.settings.precision, self.vae_settings, streamed)
+                for streamed in Streamed
+            }
+            fitting = (streamed for streamed, weight in weights.items() if weight <= FULL * self.capacity)
+            self._needs[key] = next(fitting, Streamed.ALL)
+        return self._needs[key]
 
     def keep(self, key: Hashable, load: Callable[[], T]) -> T:
         """What is kept under a key, loaded when it is not there. It is given up like a pipeline."""
@@ -124,8 +139,8 @@ def _settle_garbage() -> None:
 atexit.register(gc.unfreeze)
 
 
-def _key(model: ModelRef, is_streamed: bool) -> Hashable:
-    return "pipeline", model.path, model.hash, is_streamed
+def _key(model: ModelRef, streamed: Streamed) -> Hashable:
+    return "pipeline", model.path, model.hash, streamed
 
 
 def _capacity(device: torch.device) -> int:

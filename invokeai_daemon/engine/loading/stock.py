@@ -59,8 +59,8 @@ class Stock:
         """The pipeline of a model as it fits for an image. Raises what loading raises."""
         started, was_loaded = time.monotonic(), self.pipelines.has(model)
         loading = partial(self.say, {"event": "loading", "model": model.name})
-        is_streamed = self.memory.easing(model, image).streamed
-        pipeline = self.pipelines.get(model, self.in_use(), loading, is_streamed)
+        streamed = self.memory.easing(model, image).streamed
+        pipeline = self.pipelines.get(model, self.in_use(), loading, streamed)
         if not was_loaded:
             seconds = round(time.monotonic() - started, 3)
             self.say({"event": "loaded", "model": model.name, "seconds": seconds})
@@ -109,7 +109,7 @@ class Stock:
     def words(self, one: Rendering) -> list[str]:
         """What was done so that an image fits."""
         easing = self.easing(one.work)
-        return replace(easing, streamed=easing.streamed or one.pipeline.is_streamed).words
+        return replace(easing, streamed=max(easing.streamed, one.pipeline.streamed)).words
 
     def limit(self, work: Work, model: ModelRef | None = None) -> int:
         """How many images like this one may share a forward of a model, or of the job's own."""
