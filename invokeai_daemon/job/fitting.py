@@ -1,4 +1,4 @@
-"""Fitting: how large a picture becomes that is made from another one. Integers only: no size is off by one.
+"""Fitting: how large a picture becomes that is made from another one, or in two passes. No size is off by one.
 
 Called at planning, and by the modes that extend a picture. Sizes are (width, height) in pixels; all but those of
 pictures that somebody gave are multiples of 8, as latents are.
@@ -6,6 +6,7 @@ pictures that somebody gave are multiples of 8, as latents are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -51,6 +52,22 @@ def outpainted(size: Size, outpaint: Outpaint) -> Canvas:
     left, width = _extended(size[0], outpaint.left, outpaint.right)
     top, height = _extended(size[1], outpaint.top, outpaint.bottom)
     return Canvas(width, height, left, top)
+
+
+def first_size(size: Size, side: int) -> Size:
+    """The size of the first pass of a large picture, for a model that was trained on squares of a side: their area, the
+    picture's shape.
+
+    No side is less than half the trained one; then the other is longer.
+    """
+    least, aspect = side // 2, size[0] / size[1]
+    if aspect > 1:
+        high = max(least, math.sqrt(side * side / aspect))
+        wide = high * aspect
+    else:
+        wide = max(least, math.sqrt(side * side * aspect))
+        high = wide / aspect
+    return _floored(int(wide)), _floored(int(high))
 
 
 def is_alike(size: Size, other: Size) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from invokeai_daemon.errors import JobError, Problem
 from invokeai_daemon.job.fitting import SMALLEST, STEP, Size, fitted, outpainted, own_size
+from invokeai_daemon.job.limits import check_limits
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.job.plan import USUAL, Image, Input, ModelRef, Plan
 from invokeai_daemon.job.schedulers import schedulers_of
@@ -70,7 +71,8 @@ def resolve(
     values = _fitting(model, {**settings_defaults, **_model_defaults(model, model_defaults)}) | asked
     if init_size is not None:
         values.update(_size_from(job, init_size, (values["width"], values["height"])))
-    _check_limits(job, values, limits)
+    side = usual(model.base, model.variant, model.prediction_type).side
+    check_limits(job, values, _hires(job, model_defaults), side, limits)
     _check_run(job, values)
     seeds, variations = _seeds_and_variations(job, values, draw_seed)
     images = tuple(
@@ -95,17 +97,16 @@ def resolve(
 
 def _as_asked(job: Job, model_defaults: Mapping[str, Any]) -> dict[str, Any]:
     asked = {key: getattr(job, key) for key in AS_ASKED}
-    if job.hires is not None:
-        asked["hires"] = _sized(job.hires, model_defaults)
+    asked["hires"] = _hires(job, model_defaults)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()}
 
 
-def _sized(hires: Hires, model_defaults: Mapping[str, Any]) -> Hires:
+def _hires(job: Job, model_defaults: Mapping[str, Any]) -> Hires | None:
     """The first pass of a large picture has the area of the model's own pictures, where its default settings say it."""
     width, height = (model_defaults.get(key) for key in ("width", "height"))
-    if hires.size is not None or not width or not height:
-        return hires
-    return hires.model_copy(update={"size": max(SMALLEST, isqrt(width * height) // STEP * STEP)})
+    if job.hires is None or job.hires.size is not None or not width or not height:
+        return job.hires
+    return job.hires.model_copy(update={"size": max(SMALLEST, isqrt(width * height) // STEP * STEP)})
 
 
 def to_toml(plan: Plan) -> str:
@@ -164,7 +165,7 @@ def from_resolved(raw: bytes, where: str) -> Plan:
 
 
 #: What was accepted once is not judged again by limits that may have changed since.
-_NO_LIMITS = LimitSettings(max_images=2**31, max_pixels=2**31)
+_NO_LIMITS = LimitSettings(max_images=2**31, max_pixels=2**62)
 
 
 def _seed_keys(images: Sequence[Image]) -> dict[str, Any]:
@@ -244,26 +245,6 @@ def _check_own_size(job: Job, size: Size, why: str) -> None:
 
 def _shown(size: Size) -> str:
     return f"{size[0]} × {size[1]}"
-
-
-def _check_limits(job: Job, values: Mapping[str, Any], limits: LimitSettings) -> None:
-    problems = []
-    pixels = values["width"] * values["height"]
-    if pixels > limits.max_pixels:
-        message = f"{values['width']} × {values['height']} is {pixels} pixels; the limit is {limits.max_pixels}."
-        problems.append(_limit_problem(job, "width", message, "max_pixels"))
-    count = len(job.seeds) if job.seeds is not None else values["iterations"]
-    if count > limits.max_images:
-        key = "seeds" if job.seeds is not None else "iterations"
-        message = f"{count} images; the limit is {limits.max_images}."
-        problems.append(_limit_problem(job, key, message, "max_images"))
-    if problems:
-        raise JobError(job.source.where, problems)
-
-
-def _limit_problem(job: Job, key: str, message: str, limit: str) -> Problem:
-    hint = f"Ask for less, or raise {limit} under [limits] in configs/daemon.toml."
-    return Problem(message, key, job.source.lines.get(key), hint)
 
 
 def _check_run(job: Job, values: Mapping[str, Any]) -> None:

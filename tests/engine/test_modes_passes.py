@@ -18,8 +18,9 @@ from invokeai_daemon.engine import render as render_module
 from invokeai_daemon.engine.backlog import Ticket
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
-from invokeai_daemon.engine.modes.hires import first_size, hires, trained_side
+from invokeai_daemon.engine.modes.hires import hires, trained_side
 from invokeai_daemon.engine.modes.refiner import NOTHING_LEFT
 from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.render import Renderer
@@ -138,23 +139,6 @@ def test_an_sdxl_model_changes_pictures_as_diffusers_does(pair: Pair, name: str)
 # -- hires ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("asked", "first"),
-    [
-        ((1024, 1024), (512, 512)),
-        ((1024, 768), (584, 440)),
-        ((1024, 512), (720, 360)),
-        ((256, 256), (512, 512)),
-        ((768, 1024), (440, 584)),
-        ((2048, 256), (2048, 256)),
-    ],
-)
-def test_the_first_pass_has_the_models_own_area_and_the_pictures_shape(
-    asked: tuple[int, int], first: tuple[int, int]
-) -> None:
-    assert first_size(*asked, side=512) == first
-
-
 def test_a_model_says_the_side_it_was_trained_on(pair: Pair, pipeline: Pipeline) -> None:
     assert trained_side(pipeline) == 8 * pipeline.denoiser.model.config.sample_size == 64
     assert trained_side(pair.desk.pipeline) == 64
@@ -254,7 +238,7 @@ def test_a_refiner_that_does_not_fit_is_streamed_and_the_base_is_not(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short_of_memory(lanes: list[Lane]) -> dict[Lane, Exception]:
-        if lanes[0].pipeline.model.base == "sdxl-refiner" and not lanes[0].pipeline.is_streamed:
+        if lanes[0].pipeline.model.base == "sdxl-refiner" and lanes[0].pipeline.streamed is not Streamed.ALL:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return denoise_step(lanes)
 
@@ -264,4 +248,4 @@ def test_a_refiner_that_does_not_fit_is_streamed_and_the_base_is_not(
         renderer = rendered(pair, tmp_path, (wanted,))
     [refiner] = pair.desk.plan.references
     easings = [renderer.stock.memory.easing(model, wanted) for model in (pair.base, refiner)]
-    assert [easing.streamed for easing in easings] == [False, True]
+    assert [easing.streamed for easing in easings] == [Streamed.NOTHING, Streamed.ALL]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invokeai_daemon.job.fitting import Canvas, Size, fitted, is_alike, outpainted, own_size
+from invokeai_daemon.job.fitting import Canvas, Size, first_size, fitted, is_alike, outpainted, own_size
 from invokeai_daemon.job.schema import Outpaint
 
 sides = st.integers(1, 20_000)
@@ -95,3 +95,20 @@ def test_a_mask_of_the_fitted_size_fits_its_picture(size: Size, box: Size) -> No
     result = fitted(size, box)
     if min(result) >= 64:
         assert is_alike(result, size)
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [
+        ((1024, 1024), (512, 512)),
+        ((1024, 768), (584, 440)),
+        ((1024, 512), (720, 360)),
+        ((256, 256), (512, 512)),
+        ((768, 1024), (440, 584)),
+        ((2048, 256), (2048, 256)),
+    ],
+)
+def test_the_first_pass_has_the_models_own_area_and_the_pictures_shape(
+    asked: tuple[int, int], first: tuple[int, int]
+) -> None:
+    assert first_size(asked, side=512) == first

@@ -156,6 +156,16 @@ def test_a_run_that_ends_before_it_begins_is_refused() -> None:
     ("text", "limits", "told"),
     [
         ("width = 4096\nheight = 4104", LimitSettings(), "line 2: width: 4096 × 4104 is 16809984 pixels; the limit is"),
+        (
+            "[hires]\nsize = 8192",
+            LimitSettings(),
+            "line 3: hires.size: the first pass of 8192 × 8192 is 67108864 pixels",
+        ),
+        (
+            '[init]\nimage = "a.png"\n[mask]\nwidth = 8192\nheight = 8192',
+            LimitSettings(),
+            "line 5: mask.width: 8192 × 8192 is 67108864 pixels",
+        ),
         ("iterations = 3", LimitSettings(max_images=2), "line 2: iterations: 3 images; the limit is 2."),
         ("seeds = [1, 2, 3]", LimitSettings(max_images=2), "line 2: seeds: 3 images; the limit is 2."),
     ],

@@ -5,7 +5,6 @@ Made at once in a large size, a picture has the things of its prompt several tim
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,18 +15,16 @@ from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.modes.refiner import finished
 from invokeai_daemon.engine.noise import draw, first_noise, seeded
 from invokeai_daemon.engine.passes import Desk, Mode, Pass
+from invokeai_daemon.job.fitting import first_size
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.usual import usual
-
-#: Pixels that the sides of the first pass are multiples of.
-GRID = 8
 
 
 def hires(desk: Desk, image: Image) -> Mode:
     """A pass at about the model's own size, then one from its enlarged latents."""
     assert image.hires is not None
     side = image.hires.size or trained_side(desk.pipeline)
-    width, height = first_size(image.width, image.height, side)
+    width, height = first_size((image.width, image.height), side)
     small = replace(image, width=width, height=height, denoising_end=1.0)
     made = yield Pass(small, then="latents")
     large = replace(image, perlin=0.0, h_symmetry_time_pct=0.0, v_symmetry_time_pct=0.0, denoising_start=0.0)
@@ -38,21 +35,6 @@ def hires(desk: Desk, image: Image) -> Mode:
     draw(generator, made.latents.shape, image.perlin)
     drawn = first_noise(large, shape, generator)
     return (yield from finished(desk, large, Beginning(enlarged, strength=image.hires.strength, drawn=drawn)))
-
-
-def first_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size of the first pass, for a model that was trained on squares of a side: their area, the picture's shape.
-
-    No side is less than half the trained one; then the other is longer.
-    """
-    least, aspect = side // 2, width / height
-    if aspect > 1:
-        high = max(least, math.sqrt(side * side / aspect))
-        wide = high * aspect
-    else:
-        wide = max(least, math.sqrt(side * side * aspect))
-        high = wide / aspect
-    return int(wide) // GRID * GRID, int(high) // GRID * GRID
 
 
 def trained_side(pipeline: Pipeline) -> int:
