@@ -96,6 +96,7 @@ class Guests:
         return tuple(found.items())
 
     def _unready(self, own: Path, asked: str, places: Sequence[Place]) -> tuple[Path, Signature | None] | None:
+        place = own
         try:
             place = self.pictures.place(asked, places)
             if place.is_relative_to(self.root.inbox) and (is_being_written(place) or unfinished_sibling(place)):

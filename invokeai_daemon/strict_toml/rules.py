@@ -113,6 +113,13 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
         return "is required.", f"Add it: {_example(str(detail['loc'][-1]), field)}"
     if kind == "literal_error" and field is not None:
         return _not_one_of(value, list(_choices(field.annotation)))
+    if kind == "list_type" and isinstance(value, Mapping):
+        return "a table is not a list.", f"Write [[{_dotted(detail['loc'])}]], in double brackets."
+    if kind == "model_type":
+        return _no_table(value, detail["loc"])
+    if kind == "too_long":
+        counts = detail["ctx"]
+        return f"{counts['actual_length']} are too many.", f"Use at most {counts['max_length']}."
     if kind in _WRONG_TYPE:
         what, hint = _WRONG_TYPE[kind]
         return f"{show(value)} is not {what}.", hint
@@ -136,11 +143,19 @@ _WRONG_TYPE = {
     "string_type": ("text", "Put it in quotes."),
     "bool_type": ("true or false", "Write true or false, without quotes."),
     "dict_type": ("a table", ""),
-    "model_type": ("a table", "Write a [table] header with keys below it."),
     "list_type": ("a list", "Write it in brackets: [1, 2]."),
     "tuple_type": ("a list", "Write it in brackets: [1, 2]."),
 }
 _OUT_OF_RANGE = frozenset({"greater_than_equal", "greater_than", "less_than_equal", "less_than"})
+
+
+def _no_table(value: Any, location: tuple[int | str, ...]) -> tuple[str, str]:
+    """What stands where a table, or one of a list of them, should."""
+    is_one_of_many = isinstance(location[-1], int)
+    header = f"[[{_dotted(location[:-1])}]]" if is_one_of_many else f"[{_dotted(location)}]"
+    if isinstance(value, list):
+        return "a list is not a table.", f"Write {header}, and only once."
+    return f"{show(value)} is not a table.", f"Write {header} with keys below it."
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel], FieldInfo | None]:

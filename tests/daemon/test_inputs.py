@@ -105,6 +105,7 @@ def test_absolute_paths_lead_into_allowed_folders_only(root: Root, tmp_path: Pat
         "outside": tmp_path / "secret.png",
         "link": "link.png",
         "climbs": "outputs/../../secret.png",
+        "up": "..",
     }.items():
         desk.drop(f"{name}.toml", JOB + f'[init]\nimage = "{path}"\n')
     desk.tick(4 * QUIET)
@@ -113,6 +114,7 @@ def test_absolute_paths_lead_into_allowed_folders_only(root: Root, tmp_path: Pat
     assert "lies outside of the root" in told(desk, "outside")
     assert "image_folders" in told(desk, "link")
     assert "climbs out of its folder" in told(desk, "climbs")
+    assert "climbs out of its folder" in told(desk, "up")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ class Sample(BaseModel):
     even: Annotated[int, AfterValidator(_even)] = 0
     on: bool = True
     words: list[Annotated[int, Field(ge=0)]] = []
-    loras: list[Lora] = []
+    loras: list[Lora] = Field([], max_length=3)
+    one: Lora | None = None
     from_: str = Field("x", alias="from", pattern="^x", description="a word that starts with x")
     hidden: str = ""
     mode: Literal["fast", "slow"] | None = None
@@ -63,7 +64,11 @@ def problems(text: str) -> list[str]:
         ('mode = "fats"', 'line 1: mode: "fats" is not known. Did you mean "fast"? Use "fast", "slow".'),
         ("words = 3", "line 1: words: 3 is not a list. Write it in brackets: [1, 2]."),
         ("words = [1,\n -2]", "line 2: words[1]: -2 is out of range. Use at least 0."),
-        ("loras = [3]", "line 1: loras[0]: 3 is not a table. Write a [table] header with keys below it."),
+        ("loras = [3]", "line 1: loras[0]: 3 is not a table. Write [[loras]] with keys below it."),
+        ('[loras]\nname = "a"', "line 1: loras: a table is not a list. Write [[loras]], in double brackets."),
+        ("[[loras]]\nname = 'a'\n" * 4, "line 1: loras: 4 are too many. Use at most 3."),
+        ("one = 3", "line 1: one: 3 is not a table. Write [one] with keys below it."),
+        ('[[one]]\nname = "a"', "line 1: one: a list is not a table. Write [one], and only once."),
         ("[[loras]]\nweight = 3", "line 2: loras[0].weight: 3 is out of range. Use more than 0 and at most 2."),
         ("[[loras]]\nweight = 1", "line 1: loras[0].name: is required. Add it: name = …"),
         ('[[loras]]\nname = "a"\nwieght = 1', 'line 3: loras[0].wieght: There is no such key. Did you mean "weight"?'),
@@ -71,7 +76,7 @@ def problems(text: str) -> list[str]:
         ("mask = 1", "line 1: mask: is not supported yet. Remove it."),
         (
             "zzz = 1",
-            "line 1: zzz: There is no such key. The keys are kind, steps, guidance, even, on, words, loras, from.",
+            "line 1: zzz: There is no such key. The keys are kind, steps, guidance, even, on, words, loras, one, from.",
         ),
     ],
 )

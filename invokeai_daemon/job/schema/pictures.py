@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from invokeai_daemon.job.schema.words import Fraction, Name, PicturePath, Size, Steps, Table, Text
 from invokeai_daemon.strict_toml import Mistake, show
@@ -53,19 +53,19 @@ class Mask(Table):
         return self
 
 
-def _extent(value: int | str) -> int | str:
-    if isinstance(value, int):
+def _extent(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value <= 16384:
             raise Mistake(f"{value} is out of range.", "Use 0 to 16384 pixels.")
         return value
-    share = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", value)
+    share = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", value) if isinstance(value, str) else None
     if share is None or float(share[1]) > 400:
         raise Mistake(f"{show(value)} is no extent.", 'Write pixels, 128, or a share of that side, "25%".')
     return value
 
 
 #: Pixels, or a share of the side that grows: "25%".
-Extent = Annotated[int | str, AfterValidator(_extent)]
+Extent = Annotated[int | str, BeforeValidator(_extent)]
 
 
 class Outpaint(Table):
