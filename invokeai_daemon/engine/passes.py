@@ -20,6 +20,7 @@ from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.loading.other_vaes import OtherVae
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.vae import Vae
+from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 
 
@@ -79,8 +80,15 @@ class Desk:
         return self.vae.encode(pixels, generator, image.seamless, self.is_tiled)
 
     def open(self, asked: str) -> PIL.Image.Image:
-        """A picture that the job names, the right way up. Raises OSError when it is gone or damaged."""
+        """A picture that the job names, the right way up. Raises RenderError when it is gone or damaged."""
         from PIL import ImageOps
 
-        with PIL.Image.open(self.folder / self.plan.input(asked).file) as picture:
-            return ImageOps.exif_transpose(picture)
+        copy = self.plan.input(asked)
+        try:
+            with PIL.Image.open(self.folder / copy.file) as picture:
+                return ImageOps.exif_transpose(picture)
+        except OSError as error:
+            raise RenderError(
+                f"The copy of {copy.asked}, {self.folder / copy.file}, cannot be read: {error}. "
+                "Drop the job again, with the picture."
+            ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from invokeai_daemon.engine.backlog import Backlog, Ticket, Work
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.faults import PoisonedDeviceError, explained, is_out_of_memory, raise_if_poisoned
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.loading.memory import Streamed
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.pipelines import Kept
 from invokeai_daemon.engine.loading.stock import Stock, device_name
 from invokeai_daemon.engine.loras import Outfit
-from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.engine.passes import Passed
 from invokeai_daemon.engine.rendering import Rendering
 from invokeai_daemon.engine.showing import Showing
@@ -53,6 +53,8 @@ class Renderer:
         #: Images whose next pass is asked for, from the decoding thread; and those of which that may still come.
         self._asking: queue.SimpleQueue[Rendering] = queue.SimpleQueue()
         self._between: set[Rendering] = set()
+        #: Images that get lanes just now.
+        self._beginning: list[Rendering] = []
         self._tickets: WeakSet[Ticket] = WeakSet()
         self._last_step_event = 0.0
         #: Set by a thread that met a `PoisonedDeviceError`.
@@ -128,24 +130,19 @@ class Renderer:
         return sum(work.group == leading.group for work in works)
 
     def _in_use(self) -> set[Kept]:
-        lanes = [one.lane for one in (*self.running, *self._between)]
-        others = {lane.other_vae for lane in lanes if lane.other_vae is not None}
-        controls = (model for lane in lanes for model in lane.attached.models)
-        return {*(lane.pipeline for lane in lanes), *others, *controls}
+        return {model for one in (*self.running, *self._between, *self._beginning) for model in one.models}
 
     def _start(self, taken: Sequence[Work]) -> None:
         """Let images of one model ask for their first passes. An image that cannot start fails alone."""
-        ones = []
         for work in taken:
             try:
-                ones.append(self.stock.eased(work, "vae", partial(self._begun, work)))
+                self._beginning.append(self.stock.eased(work, "vae", partial(self._begun, work)))
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(work, error)
-        self._begin(ones)
+        self._begin()
 
     def _begun(self, work: Work) -> Rendering:
-        mode = mode_of(work.image, work.ticket.plan.model)
-        return Rendering.begun(work, mode(self.stock.desk(work), work.image))
+        return Rendering.begun(work, self.stock.desk(work))
 
     def _take_up(self, patience: float) -> None:
         """Begin the passes that images ask for after others; waits so many seconds for the first."""
@@ -155,21 +152,23 @@ class Renderer:
                 asking.append(self._asking.get(timeout=patience))
             while True:
                 asking.append(self._asking.get_nowait())
+        self._beginning += [one for one in asking if not one.is_cancelled]
         self._between.difference_update(asking)
-        self._begin([one for one in asking if not one.is_cancelled])
+        self._begin()
 
-    def _begin(self, ones: Iterable[Rendering]) -> None:
+    def _begin(self) -> None:
         """Give images lanes for the passes they ask for, those of one model and the same LoRAs together."""
-        alike: dict[tuple[ModelRef, Outfit, bool], list[Rendering]] = {}
-        for one in ones:
+        alike: dict[tuple[ModelRef, Outfit, Streamed], list[Rendering]] = {}
+        for one in self._beginning:
             try:
                 # Of one model, a large picture may need it streamed where a small one does not.
-                is_streamed = self.stock.easing(one.work, one.model).streamed
-                alike.setdefault((one.model, one.outfit, is_streamed), []).append(one)
+                streamed = self.stock.easing(one.work, one.model).streamed
+                alike.setdefault((one.model, one.outfit, streamed), []).append(one)
             except Exception as error:  # noqa: BLE001  the boundary of one image
                 self._fail(one.work, error)
         for (model, outfit, _), several in alike.items():
             self._begin_with(model, outfit, several)
+        self._beginning.clear()
 
     def _begin_with(self, model: ModelRef, outfit: Outfit, ones: Sequence[Rendering]) -> None:
         first = ones[0].work
@@ -212,7 +211,7 @@ class Renderer:
     def _restart_streamed(self) -> None:
         """Images whose model is to be streamed from now on begin anew; nothing of them was published."""
         for one in list(self.running):
-            if self.stock.easing(one.work, one.model).streamed and not one.lane.pipeline.is_streamed:
+            if self.stock.easing(one.work, one.model).streamed > one.lane.pipeline.streamed:
                 self.running.remove(one)
                 self.backlog.put_back(one.work)
 
@@ -256,6 +255,9 @@ class Renderer:
         try:
             has_more = one.goes_on(passed)
         except Exception as error:  # noqa: BLE001  the boundary of one image
+            if is_out_of_memory(error):
+                # Its mode cannot be asked again, so this is for the image's next try.
+                self.stock.memory.climb(one.work.ticket.plan.model, one.work.image, "vae")
             self._lose(one, error)
             return
         if has_more:
@@ -288,7 +290,7 @@ class Renderer:
             return
         self._last_step_event = now
         place = {"job": one.work.ticket.plan.job_id, "image": one.work.image.number}
-        self.say({"event": "step", **place, "step": one.lane.step, "steps": one.work.image.steps})
+        self.say({"event": "step", **place, "step": one.lane.step, "steps": one.current.image.steps})
 
     def _lose(self, one: Rendering, error: Exception) -> None:
         """An image failed after its last step. Called by both threads."""
@@ -296,7 +298,7 @@ class Renderer:
         self._fail(one.work, error)
 
     def _fail(self, work: Work, error: Exception) -> None:
-        """One image failed; the others go on. From the denoising thread a poisoned device is raised, else kept."""
+        """One image failed; the others go on. Of a poisoned device it is the end, at the next turn."""
         try:
             raise_if_poisoned(error)
         except PoisonedDeviceError as poison:

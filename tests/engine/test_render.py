@@ -14,16 +14,23 @@ import torch
 from PIL import Image as Pillow
 
 from invokeai_daemon.engine import render, showing
-from invokeai_daemon.engine.backlog import Ticket
+from invokeai_daemon.engine.backlog import Ticket, Work
 from invokeai_daemon.engine.conditioning import Conditioning
+from invokeai_daemon.engine.decode import Picture
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.passes import Desk, Mode, Pass, Passed
 from invokeai_daemon.engine.render import PoisonedDeviceError, Renderer
-from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.engine.rendering import Rendering
+from invokeai_daemon.errors import RenderError
+from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
+from invokeai_daemon.job.schema import Refiner
 from invokeai_daemon.output.metadata import read_record
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.settings import RenderSettings, Settings
 from tests.engine.build import build_sd_2, build_sdxl, image
+from tests.engine.conftest import start_lanes
 
 Events = list[dict[str, Any]]
 
@@ -240,6 +247,61 @@ def test_a_device_that_fails_ends_the_renderer(
     with pytest.raises(PoisonedDeviceError, match="illegal memory access"):
         run(renderer)
     assert told(events, "image_failed") == []
+
+
+def test_a_pass_that_cannot_begin_for_want_of_memory_is_easier_in_the_next_try(
+    renderer: Renderer, order: Callable[..., Ticket], events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Rendering, "goes_on", fail)
+    ticket = order("cat", image(1))
+    run(renderer)
+    [failed] = [event for event in events if event["event"] == "image_failed"]
+    assert failed["temporary"] is True
+    assert renderer.stock.memory.easing(ticket.plan.model, ticket.plan.images[0]).tiled
+
+
+def test_a_model_that_an_image_goes_on_with_is_not_loaded_twice(
+    model: ModelRef, pipeline: Pipeline, events: Events, tmp_path: Path
+) -> None:
+    room_for_one = RenderSettings(device="cpu", max_lanes=1, cache_gb=1.2 * pipeline.size / 1e9)
+    renderer = Renderer(Settings(render=room_for_one), torch.device("cpu"), 2, events.append)
+    other = replace(model, name="other", hash="blake3:other")
+    images = (image(1, refiner=Refiner(model="other", start=0.5)), image(2))
+    plan = Plan("pair", model, images, references=(other,))
+    renderer.add(Ticket(plan, tmp_path), images, alone=False)
+    run(renderer)
+    assert told(events, "published") == [("pair", 1), ("pair", 2)]
+    assert [event["model"] for event in events if event["event"] == "loading"] == [model.name, "other"]
+
+
+def test_a_picture_tells_the_warnings_of_all_its_passes(pipeline: Pipeline, tmp_path: Path) -> None:
+    images = (image(1),)
+    first, second = start_lanes(pipeline, [image(1), image(1)])
+    first.warnings, second.warnings = ["both", "first"], ["both", "second"]
+
+    def mode() -> Mode:
+        yield Pass(images[0], then="latents")
+        yield Pass(images[0])
+        return Picture(np.zeros((8, 8, 3), np.uint8), second.warnings)
+
+    plan = Plan("cat", pipeline.model, images)
+    desk, made = Desk(plan, tmp_path, pipeline), mode()
+    one = Rendering(Work(Ticket(plan, tmp_path), images[0], False, 0), made, next(made), desk)
+    for lane in (first, second):
+        one.lane = lane
+        one.goes_on(Passed(lane.latents))
+    assert one.picture is not None
+    assert one.picture.warnings == ["both", "first", "second"]
+
+
+def test_a_picture_that_cannot_be_read_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "1-cat.png").write_bytes(b"no picture")
+    plan = Plan("cat", pipeline.model, (), inputs=(Input("cat.png", "1-cat.png", ""),))
+    with pytest.raises(RenderError, match=r"copy of cat\.png, .*1-cat\.png, cannot be read"):
+        Desk(plan, tmp_path, pipeline).open("cat.png")
 
 
 def test_cancelled_images_never_appear(

@@ -52,7 +52,7 @@ PARTS = ("image_proj.", "ip_adapter.")
 
 
 def attach(pipelines: Pipelines, in_use: Collection[Kept], desk: Desk, pipeline: Pipeline, image: Image) -> Attached:
-    """What a pass of an image carries; `NOTHING` where the job asks for none. Raises DaemonError, OSError."""
+    """What a pass of an image carries; `NOTHING` where the job asks for none. Raises DaemonError."""
     if not (image.controlnets or image.t2i_adapters or image.ip_adapters):
         return NOTHING
     attaching = _Attaching(pipelines, in_use, desk, pipeline, image)
