@@ -44,13 +44,25 @@ def evaluate(checkpoint: Path, scenes: list[Scene], seeds: int, folder: Path, ex
     root.make()
     for file in (checkpoint, BUNDLED.with_suffix(".toml")):
         shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
-    for number, scene in enumerate(scenes):
-        job = f'prompt = "{scene.caption()}"\nseed = {1000 * number}\niterations = {seeds}\n{extra}'
-        (root.inbox / f"scene-{number:04}.toml").write_text(job)
+    for name, job in jobs_of(scenes, seeds, extra).items():
+        (root.inbox / f"{name}.toml").write_text(job)
     subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(folder), "--once"], check=True)
+    return outcomes_of(scenes, root.outputs)
+
+
+def jobs_of(scenes: list[Scene], seeds: int, extra: str = "") -> dict[str, str]:
+    """A job for each scene, by its name."""
+    return {
+        f"scene-{number:04}": f'prompt = "{scene.caption()}"\nseed = {1000 * number}\niterations = {seeds}\n{extra}'
+        for number, scene in enumerate(scenes)
+    }
+
+
+def outcomes_of(scenes: list[Scene], outputs: Path) -> list[Outcome]:
+    """What is seen in the pictures of these jobs."""
     outcomes = []
     for number, scene in enumerate(scenes):
-        for file in sorted((root.outputs / f"scene-{number:04}").glob("*.png")):
+        for file in sorted((outputs / f"scene-{number:04}").glob("*.png")):
             seen = recognise(Image.open(file))
             outcomes.append(Outcome(scene, file, seen.scene if seen else None))
     return outcomes

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from demo_model.evaluate import BUNDLED
 from demo_model.recognise import recognise
 from demo_model.scenes import COLOURS, Scene, paint
 from invokeai_daemon.root import Root
@@ -44,23 +40,13 @@ def star() -> Image.Image:
     return paint(STAR, (0.5, 0.5), 0.38)
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of every job."""
-    root = Root(tmp_path_factory.mktemp("pictures"))
-    root.make()
-    for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
-        shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
+def lay_out(root: Root) -> None:
     star().save(root.path / "star.png")
     mask, erased = Image.new("L", star().size, 255), star().convert("RGBA")
     mask.paste(0, HOLE)
     mask.save(root.path / "mask.png")
     erased.paste((0, 0, 0, 0), HOLE)
     erased.save(root.path / "erased.png")
-    for name, text in JOBS.items():
-        (root.inbox / f"{name}.toml").write_text(text)
-    subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
-    return root.outputs
 
 
 def pictures(outputs: Path, name: str) -> list[npt.NDArray[np.int64]]:
@@ -75,7 +61,6 @@ def shapes(picture: npt.NDArray[np.int64]) -> int:
     return int((boxes[1:, cv2.CC_STAT_AREA] > stands_out.size / 100).sum())
 
 
-@pytest.mark.timeout(300)
 def test_the_more_strength_the_further_from_the_init_image(outputs: Path) -> None:
     away = [float(np.abs(pictures(outputs, f"changed-{each}")[0] - np.asarray(star())).mean()) for each in STRENGTHS]
     assert away == sorted(away)

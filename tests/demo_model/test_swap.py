@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from PIL import Image
 
-from demo_model.evaluate import BUNDLED
 from demo_model.recognise import recognise
-from invokeai_daemon.root import Root
 
 COLOURS = {"original": "red", "edited": "green", "swapped": "(red).swap(green, t_start=0, s_end=1)"}
 VALUES = "seeds = [1, 2, 3, 4]\nsteps = 8\nscheduler = 'euler'\n"
-
-
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of every job."""
-    root = Root(tmp_path_factory.mktemp("swap"))
-    root.make()
-    for file in (BUNDLED, BUNDLED.with_suffix(".toml")):
-        shutil.copy(file, root.autoimport / "main" / f"demo{file.suffix}")
-    for name, colour in COLOURS.items():
-        (root.inbox / f"{name}.toml").write_text(f"prompt = 'a {colour} circle on a blue background'\n{VALUES}")
-    subprocess.run([sys.executable, "-m", "invokeai_daemon", "run", "--root", str(root.path), "--once"], check=True)
-    return root.outputs
+JOBS = {name: f"prompt = 'a {colour} circle on a blue background'\n{VALUES}" for name, colour in COLOURS.items()}
 
 
 def pictures(outputs: Path, name: str) -> list[Image.Image]:
@@ -50,7 +32,6 @@ def overlap(some: list[Image.Image], others: list[Image.Image]) -> float:
     return float(np.mean([(one & other).sum() / (one | other).sum() for one, other in pairs]))
 
 
-@pytest.mark.timeout(300)
 def test_a_swap_changes_the_colour_and_keeps_the_outline(outputs: Path) -> None:
     original, edited, swapped = (pictures(outputs, name) for name in COLOURS)
     for picture in swapped:
