@@ -80,7 +80,7 @@ class Guests:
 
     def stirred(self) -> list[Path]:
         """The drops whose pictures have changed since they were looked at."""
-        return [path for path, before in self._awaited.items() if any(_signature(one) != was for one, was in before)]
+        return [path for path, before in self._awaited.items() if any(Signature.at(one) != was for one, was in before)]
 
     def waiting_for(self, picture: Path) -> list[Path]:
         """The drops that wait for a picture."""
@@ -100,13 +100,13 @@ class Guests:
         try:
             place = self.pictures.place(asked, places)
             if place.is_relative_to(self.root.inbox) and (is_being_written(place) or unfinished_sibling(place)):
-                return place, _signature(place)
+                return place, Signature.at(place)
             self.pictures.find(asked, places)
         except PictureError as error:
             place = own if not os.path.lexists(own) else place
-            return (place, _signature(place)) if error.is_passing else None
+            return (place, Signature.at(place)) if error.is_passing else None
         except OSError:
-            return own, _signature(own)
+            return own, Signature.at(own)
         return None
 
     # -- pictures that were taken ----------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Guests:
     def is_taken(self, picture: Path) -> bool:
         """Whether a picture was copied for a job, and is still as it was then."""
         taken = self._taken.get(picture)
-        return taken is not None and taken[0] == _signature(picture)
+        return taken is not None and taken[0] == Signature.at(picture)
 
     @contextmanager
     def taken(self, pictures: Iterable[Path], now: float) -> Iterator[None]:
@@ -128,7 +128,7 @@ class Guests:
         """
         noted = dict(self._taken)
         for picture in pictures:
-            signature = _signature(picture)
+            signature = Signature.at(picture)
             if signature is not None and self._is_in_inbox(picture):
                 self._taken[picture] = signature, now + self.linger
         if self._taken != noted:
@@ -185,10 +185,3 @@ class Guests:
         taken = {str(path.relative_to(self.root.inbox)): seen for path, (seen, _) in self._taken.items()}
         with suppress(OSError):
             files.write_atomically(self._note, json.dumps(taken), durable=False)
-
-
-def _signature(path: Path) -> Signature | None:
-    try:
-        return Signature.of(path)
-    except OSError:
-        return None

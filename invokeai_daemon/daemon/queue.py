@@ -64,7 +64,7 @@ class Queue:
 
         `places` are those where its pictures were looked for.
         """
-        self._learn(ticket.id, job, signature or _signature(ticket.path))
+        self._learn(ticket.id, job, signature or Signature.at(ticket.path))
         try:
             self._planner.plan(job, ticket.id, seed=lambda: 0, places=places)
         except ModelMissing as error:
@@ -114,7 +114,7 @@ class Queue:
     def job_of(self, ticket: Ticket) -> Job | None:
         """The job in a file, read again only if it changed; None when it is gone or wrong, which is recorded then."""
         known = self._known.get(ticket.id)
-        if known is not None and known.job is not None and known.signature == _signature(ticket.path):
+        if known is not None and known.job is not None and known.signature == Signature.at(ticket.path):
             return known.job
         read = self._read(ticket)
         if read is None:
@@ -141,7 +141,7 @@ class Queue:
             self._follow_removal(path)
             return
         known = self._known.get(ticket.id)
-        if known is not None and known.signature == _signature(path):
+        if known is not None and known.signature == Signature.at(path):
             heapq.heappush(self._order, (ticket.order, ticket.id))
         else:
             self.edits.see(path, now, sealed)
@@ -154,7 +154,7 @@ class Queue:
                 self._user_removed(gone)
             return
         known = self._known.get(ticket.id)
-        if known is None or known.signature != _signature(path):
+        if known is None or known.signature != Signature.at(path):
             self.edits.see(path, now, sealed)
 
     def step(self, now: float) -> None:
@@ -209,7 +209,7 @@ class Queue:
             known = self._known.get(job_id)
             if known is None:
                 self._unread.append(job_id)
-            elif known.signature != _signature(ticket.path):
+            elif known.signature != Signature.at(ticket.path):
                 self.edits.see(ticket.path, now)
 
     def _scan_waiting(self, now: float) -> None:
@@ -219,7 +219,7 @@ class Queue:
         for job_id, ticket in found.items():
             known = self._known.get(job_id)
             self.waiting.setdefault(job_id, ticket)
-            if known is not None and known.signature != _signature(ticket.path):
+            if known is not None and known.signature != Signature.at(ticket.path):
                 self.edits.see(ticket.path, now)
 
     def _follow_removal(self, path: Path) -> None:
@@ -277,10 +277,3 @@ class Queue:
             del self._parsed[oldest]
             if oldest in self._known:
                 self._known[oldest].job = None
-
-
-def _signature(path: Path) -> Signature | None:
-    try:
-        return Signature.of(path)
-    except OSError:
-        return None

@@ -189,7 +189,7 @@ class Requests:
 
     def _see(self, path: Path, now: float, sealed: bool) -> None:
         self._found.add(path)
-        if self.guard.passes_over(path) or (path in self._silent and self._silent[path] == _state(path)):
+        if self.guard.passes_over(path) or (path in self._silent and self._silent[path] == Signature.at(path)):
             return
         asked = self._asked.get(path)
         raw = _content(path) if asked is not None else None
@@ -198,7 +198,7 @@ class Requests:
 
     def _read(self, path: Path) -> None:
         self._silent.pop(path, None)
-        state, raw = _state(path), _content(path)
+        state, raw = Signature.at(path), _content(path)
         before = self._asked.get(path)
         if state is None or raw is None or (before is not None and before.digest == _digest(raw)):
             return
@@ -284,13 +284,6 @@ def _content(path: Path) -> bytes | None:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return None
         return path.read_bytes()
-    except OSError:
-        return None
-
-
-def _state(path: Path) -> Signature | None:
-    try:
-        return Signature.of(path)
     except OSError:
         return None
 

@@ -69,6 +69,14 @@ class Signature(NamedTuple):
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @classmethod
+    def at(cls, path: Path) -> Signature | None:
+        """The same; None where nothing is that could be looked at."""
+        try:
+            return cls.of(path)
+        except OSError:
+            return None
+
+    @classmethod
     def of_folder(cls, path: Path) -> Signature:
         """One signature for all that is below a folder. Raises OSError when it is gone."""
         size, modified, count = 0, 0, 0
