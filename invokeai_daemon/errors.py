@@ -149,9 +149,5 @@ class RenderError(DaemonError):
     """An image could not be rendered."""
 
 
-class OutOfMemory(RenderError):
-    """The device has too little memory for this image; temporary."""
-
-
 class WorkerLost(DaemonError):
     """A worker process died or stopped answering; temporary, and counted."""

@@ -23,7 +23,7 @@ from invokeai_daemon.engine.controls.during import counts
 from invokeai_daemon.engine.controls.pictures import fitted
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.painting.pictures import begun_with, pixels_of
-from invokeai_daemon.errors import RenderError
+from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, Init
 from invokeai_daemon.models.convert import convert_model
@@ -201,7 +201,7 @@ def test_a_broken_controlnet_is_told_by_name(studio: Studio, tmp_path: Path) -> 
     broken = build_controlnet(tmp_path / "net-4", studio.plain.unet, 4)
     (tmp_path / "net-4" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
     studio.add(broken)
-    with pytest.raises(RenderError, match=r'controlnet "net-4" could not be loaded from .*net-4'):
+    with pytest.raises(ModelError, match=r'controlnet "net-4" could not be loaded from .*net-4'):
         studio.lanes([controlled(asked("net-4"))])
 
 
@@ -220,7 +220,7 @@ def test_a_controlnet_of_another_class_is_told(studio: Studio, tmp_path: Path) -
     config = tmp_path / "net-5" / "config.json"
     config.write_text(config.read_text().replace('"ControlNetModel"', '"ControlNetUnionModel"'))
     studio.add(union)
-    with pytest.raises(RenderError, match="it is a ControlNetUnionModel"):
+    with pytest.raises(ModelError, match="it is a ControlNetUnionModel"):
         studio.lanes([controlled(asked("net-5"))])
 
 

@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from invokeai_daemon.engine.controls.blocks import counts_in
 from invokeai_daemon.engine.controls.vision import Vision
 from invokeai_daemon.engine.loading.pipeline import Pipeline
-from invokeai_daemon.errors import RenderError
+from invokeai_daemon.errors import ModelError, RenderError
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import IPAdapter
 from tests.engine.build import image
@@ -159,7 +159,7 @@ def test_one_for_another_kind_of_model_is_told_by_name(studio: Studio, tmp_path:
     save_file(tensors, tmp_path / "odd.safetensors")
     reference = build_prompter(tmp_path / "even.safetensors", studio.plain.unet, 3)
     studio.add(replace(reference, path=str(tmp_path / "odd.safetensors"), name="odd", asked="odd"))
-    with pytest.raises(RenderError, match=r'ip_adapter "odd" could not be loaded .* made for another kind of model'):
+    with pytest.raises(ModelError, match=r'ip_adapter "odd" could not be loaded .* made for another kind of model'):
         studio.lanes([prompted(asked("odd"))])
 
 

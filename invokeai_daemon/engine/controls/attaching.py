@@ -23,14 +23,13 @@ from invokeai_daemon.engine.controls.pictures import fitted
 from invokeai_daemon.engine.controls.remembered import Remembered
 from invokeai_daemon.engine.controls.t2i_adapters import Features, features, load_adapter
 from invokeai_daemon.engine.controls.vision import load_vision
-from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.loading.parts import being_read
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.pipelines import Kept, Pipelines
 from invokeai_daemon.engine.loading.weights import read_tensors
 from invokeai_daemon.engine.passes import Desk
 from invokeai_daemon.engine.processors import processed
 from invokeai_daemon.engine.processors.depth import load_estimator
-from invokeai_daemon.errors import ModelMissing, RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.processors import BY_NAME, NONE
 from invokeai_daemon.job.schema import ControlNet, IPAdapter, T2IAdapter
@@ -106,11 +105,12 @@ class _Attaching:
         return model.base == self.pipeline.model.base
 
     def _kept(self, model: ModelRef, load: Callable[[], T]) -> T:
-        """A model from the memory or the disk. Raises ModelMissing, RenderError."""
+        """A model from the memory or the disk. Raises ModelMissing, ModelError."""
 
         def loaded() -> T:
             self.pipelines.make_room(_bytes(Path(model.path)), {self.pipeline, *self.in_use})
-            return _reported(model, load)
+            with being_read(model.type, model):
+                return load()
 
         key = model.type, model.path, model.hash, self.pipeline.dtype
         return self.pipelines.keep(key, loaded)
@@ -152,16 +152,3 @@ def _bytes(path: Path) -> int:
     """About as many bytes as a model will take, from its files."""
     files = path.glob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _reported(model: ModelRef, load: Callable[[], T]) -> T:
-    if not Path(model.path).exists():
-        raise ModelMissing(f'{model.type} "{model.name}": {model.path} is not there any more. Import it again.')
-    try:
-        return load()
-    # Broken files surface as almost any error of the loading libraries; each becomes one sentence about this model.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise RenderError(f'{model.type} "{model.name}" could not be loaded from {model.path}: {why}') from error

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
-from invokeai_daemon.engine.faults import is_out_of_memory
-from invokeai_daemon.engine.loading.parts import bytes_of, read_part
+from invokeai_daemon.engine.loading.parts import being_read, bytes_of, read_part
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.vae import Vae, settle_vae
 from invokeai_daemon.engine.loading.weights import read_tensors
-from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import read_header
 
@@ -62,18 +61,8 @@ def other_vae(pipelines: Pipelines, model: ModelRef, beside: Pipeline, in_use: C
 def load_vae(model: ModelRef, beside: Pipeline) -> OtherVae:
     """Load a VAE as the pipeline's own is: its device, its share of the cores, its settings."""
     path = Path(model.path)
-    if not path.exists():
-        raise ModelMissing(f'VAE "{model.name}": {path} is not there any more. Import it again.')
-    try:
+    with being_read("VAE", model):
         loaded = _of_folder(path, beside) if path.is_dir() else _of_file(path, beside)
-    # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f'VAE "{model.name}" could not be loaded from {path}: {error or type(error).__name__}. '
-            "Import it again, or remove it from configs/models.yaml."
-        ) from error
     loaded.requires_grad_(False).eval().to(beside.device)
     settle_vae(loaded, beside.device)
     return OtherVae(model, Vae(loaded, beside.share, beside.vae.settings), bytes_of(loaded))

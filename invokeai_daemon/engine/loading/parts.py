@@ -6,15 +6,43 @@ A part is whole in memory, or streamed: then its layers stay on the disk until t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from invokeai_daemon.engine.faults import is_out_of_memory
 from invokeai_daemon.engine.loading.streaming import Stored, stream, without_weights
+from invokeai_daemon.errors import ModelError, ModelMissing
+from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import read_header
+
+
+@contextmanager
+def being_read(what: str, model: ModelRef) -> Iterator[None]:
+    """What goes wrong inside becomes one sentence about a model; `what` is what people call it: VAE.
+
+    Raises ModelMissing, ModelError, and as they are an accelerator's errors and that memory ran out.
+    """
+    path = Path(model.path)
+    if not path.exists():
+        raise ModelMissing(f'{what} "{model.name}": {path} is not there any more. Import it again.')
+    try:
+        yield
+    except torch.AcceleratorError:
+        raise
+    # Broken folders and files surface as almost any error of the loading libraries.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        why = str(error).strip().partition("\n")[0].removesuffix(".") or type(error).__name__
+        raise ModelError(
+            f'{what} "{model.name}" could not be loaded from {path}: {why}. '
+            "Import it again, or remove it from configs/models.yaml."
+        ) from error
 
 
 def read_part(kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = False) -> Any:

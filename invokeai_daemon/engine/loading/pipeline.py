@@ -18,10 +18,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from invokeai_daemon.engine.conditioning import Conditioning
 from invokeai_daemon.engine.denoisers import Denoiser
 from invokeai_daemon.engine.families import FAMILIES, Family, TextEncoder, family_of
-from invokeai_daemon.engine.faults import is_out_of_memory
 from invokeai_daemon.engine.loading.cores import Share, share_of
 from invokeai_daemon.engine.loading.memory import Streamed
-from invokeai_daemon.engine.loading.parts import bring, bytes_of, count_parameters, json_of, read_part
+from invokeai_daemon.engine.loading.parts import being_read, bring, bytes_of, count_parameters, json_of, read_part
 from invokeai_daemon.engine.loading.precision import choose_dtype
 from invokeai_daemon.engine.loading.steady import make_steady
 from invokeai_daemon.engine.loading.vae import USUAL, Vae, VaeSettings, settle_vae
@@ -141,7 +140,7 @@ def load_pipeline(
 ) -> Pipeline:
     """Load a diffusers folder; before, `make_room` is told how many bytes its weights will take in memory.
 
-    Layers that are `streamed` stay on the disk until their own forward. What `make_room` raises is raised.
+    Layers that are `streamed` stay on the disk until their own forward.
     Raises ModelMissing when the folder is gone, ModelError when it cannot be used.
     """
     folder = Path(model.path)
@@ -150,18 +149,8 @@ def load_pipeline(
     family = family_of(model)
     if family is None:
         raise ModelError(f'model "{model.name}" is a {model.base} model; {", ".join(FAMILIES)} models can be loaded.')
-    try:
+    with being_read("model", model):
         return _load(model, family, device, precision, cores, make_room, streamed, vae_settings)
-    except torch.AcceleratorError:
-        raise
-    # Broken folders surface as almost any error of the loading libraries; each becomes one sentence about this model.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f'model "{model.name}" could not be loaded from {folder}: {error or type(error).__name__}. '
-            "Import it again, or remove it from configs/models.yaml."
-        ) from error
 
 
 def _load(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import PIL.Image
 import torch
 
+from invokeai_daemon.engine.loading.parts import being_read
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
 
@@ -54,15 +55,10 @@ def _heat(model: ModelRef, pixels: bytes, size: tuple[int, int], words: str) -> 
     folder = Path(model.path)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise ModelError(f'model "{model.name}": {folder} has no tokenizer. Get the whole folder of the model again.')
-    try:
+    with being_read("model", model):
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         # Not kept: it is needed once for each picture, and as large as the rest of a small model.
         clipseg = CLIPSegForImageSegmentation.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f'model "{model.name}" could not be loaded from {folder}: {error}. Get the folder of a CLIPSeg model '
-            "again, with its tokenizer."
-        ) from error
     square = np.asarray(squared(PIL.Image.frombytes("RGB", size, pixels)), np.float32) / 255
     values = torch.from_numpy((square - np.array(MEAN, np.float32)) / np.array(SPREAD, np.float32))
     told = tokenizer([words], padding="max_length", truncation=True, return_tensors="pt")
