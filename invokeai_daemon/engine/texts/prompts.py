@@ -91,9 +91,10 @@ class Encoder:
         So many of the last layers are `skipped`, on top of the one that a penultimate layer leaves out.
         """
         length = self.tokenizer.model_max_length
-        ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        mask = ids.attention_mask if getattr(self.model.config, "use_attention_mask", False) else None
-        return self.forward(ids.input_ids.to(device_of(self.model)), mask, skipped)
+        told = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        told = told.to(device_of(self.model))
+        mask = told.attention_mask if getattr(self.model.config, "use_attention_mask", False) else None
+        return self.forward(told.input_ids, mask, skipped)
 
     def forward(self, ids: Tensor, mask: Tensor | None, skipped: int) -> States:
         """The same of token ids [texts, tokens]. The mask leaves tokens out."""
