@@ -77,6 +77,15 @@ def test_vectors_that_fit_no_text_encoder_are_refused(tmp_path: Path) -> None:
         load_embedding(reference(tmp_path / "gold.safetensors"), [6, 8])
 
 
+@pytest.mark.parametrize(
+    ("vectors", "told"), [(torch.zeros(0, 4), "has no vectors"), (torch.full((1, 4), torch.inf), "no numbers")]
+)
+def test_vectors_that_say_nothing_are_refused(tmp_path: Path, vectors: torch.Tensor, told: str) -> None:
+    save_file({"emb_params": vectors}, tmp_path / "gold.safetensors")
+    with pytest.raises(RenderError, match=f'embedding "gold" .*{told}'):
+        load_embedding(reference(tmp_path / "gold.safetensors"), [4])
+
+
 class Attack:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("ran",)

@@ -334,6 +334,26 @@ def test_a_lora_of_nothing_in_the_model_is_an_error_before_any_step(pipeline: Pi
         start(pipeline, wearing(Lora(name="ink")), write(tmp_path, state))
 
 
+@pytest.mark.parametrize(
+    ("leaf", "tensor", "told"),
+    [
+        ("alpha", torch.ones(4), r"mlp_fc1\.alpha is not one number, but 4"),
+        ("alpha", torch.zeros(0), r"mlp_fc1\.alpha is empty"),
+        ("lora_up.weight", torch.full((64, 4), float("nan")), r"mlp_fc1\.lora_up\.weight holds values that are no num"),
+        ("lora_up.weight", torch.tensor(1.0), r"mlp_fc1\.lora_up\.weight is no matrix"),
+        ("lora_up.weight", None, r"changes nothing: each of its 1 layers lacks a part"),
+    ],
+)
+def test_a_lora_that_makes_no_sense_is_an_error_before_any_step(
+    pipeline: Pipeline, tmp_path: Path, leaf: str, tensor: torch.Tensor | None, told: str
+) -> None:
+    stem = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    sound = {"lora_down.weight": torch.zeros(4, 32), "lora_up.weight": torch.zeros(64, 4), "alpha": torch.tensor(4.0)}
+    state = {f"{stem}.{word}": each for word, each in {**sound, leaf: tensor}.items() if each is not None}
+    with pytest.raises(RenderError, match=f'The LoRA "ink" .*{told}'):
+        start(pipeline, wearing(Lora(name="ink")), write(tmp_path, state))
+
+
 def test_a_file_that_is_gone_or_no_lora_is_an_error_of_its_image(pipeline: Pipeline, tmp_path: Path) -> None:
     reference = write(tmp_path, {"conv.weight": torch.zeros(2, 2)})
     with pytest.raises(RenderError, match=r'LoRA "ink" cannot be used: .* no layer of a LoRA'):

@@ -72,4 +72,12 @@ def _read(path: Path, descriptor: int, name: str, info: TensorInfo) -> Tensor:
         if not count:
             raise UnreadableModel(f"{path}: it became shorter while it was read. Copy it again.")
         done += count
+    if not _is_finite(tensor):
+        raise UnreadableModel(f"{path}: {name} holds values that are no numbers. Take another version of it.")
     return tensor
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Types of one byte know no such question.
+    numbers = tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
+    return bool(numbers.isfinite().all())

@@ -33,6 +33,8 @@ _FINER = {"set_weight": "whole", **{word: word for word in ("bias_indices", "bia
 _OF_ROWS = ".lora_magnitude_vector"
 #: Vectors that are added to the bias of a layer.
 _BIASES = ("bias", "diff_b", "b_norm")
+#: How the words begin for what is multiplied as a matrix.
+_MATRICES = ("up", "down", "mid", "hada_", "lokr_")
 #: Where PEFT writes its settings: beside the file, or into its metadata as diffusers does.
 _PEFT_FILE, _PEFT_KEY, _MOST_SETTINGS = "adapter_config.json", "lora_adapter_metadata", 1_000_000
 #: Parts of a pipeline as these metadata call them.
@@ -69,9 +71,23 @@ def _layers(header: Header, targets: tuple[Target, ...], settings: Mapping[str, 
     tensors = read_tensors(header, (name for target in targets for name in names[target.stem].values()))
     for target in targets:
         leaves = {leaf: tensors[name] for leaf, name in names[target.stem].items()}
+        for leaf, tensor in leaves.items():
+            if fault := _fault(leaf, tensor):
+                raise RenderError(f"{header.path}: {names[target.stem][leaf]} {fault}.")
         alpha = leaves.pop("alpha", None)
         scale = _scale(target, None if alpha is None else float(alpha), settings)
         yield LoraLayer(target, _of_weight(target, leaves, scale), _of_bias(leaves, scale))
+
+
+def _fault(leaf: str, tensor: Tensor) -> str | None:
+    """What makes a tensor useless, whatever model it is for."""
+    if not tensor.numel():
+        return "is empty"
+    if leaf == "alpha" and tensor.numel() > 1:
+        return f"is not one number, but {tensor.numel()}"
+    if leaf.startswith(_MATRICES) and tensor.dim() < 2:
+        return "is no matrix"
+    return None
 
 
 def _names(header: Header) -> Mapping[str, Mapping[str, str]]:

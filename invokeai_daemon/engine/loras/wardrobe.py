@@ -102,6 +102,11 @@ class Wardrobe:
         placed, homeless, misfits = self._placed(layers)
         if misfits and len(misfits) > (1 - FITTING) * (len(placed) + len(misfits)):
             raise RenderError(f'The LoRA "{name}" does not fit model "{self._name}": {_size(*misfits[0])}')
+        if all(layer.weight is None and layer.bias is None for layer in layers):
+            raise RenderError(
+                f'The LoRA "{name}" changes nothing: each of its {len(layers)} layers lacks a part or is of an '
+                f"unknown kind, for instance {layers[0].target.stem}. Take another version of it."
+            )
         if not placed:
             raise RenderError(
                 f'The LoRA "{name}" does not fit model "{self._name}": none of its {len(layers)} layers is one of that '

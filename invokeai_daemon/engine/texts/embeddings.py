@@ -32,7 +32,9 @@ def load_embedding(reference: ModelRef, widths: Sequence[int]) -> tuple[Tensor |
         tensors = read_tensors(header, names)
     except DaemonError as error:
         raise RenderError(f'The embedding "{reference.name}" cannot be used: {error}') from error
-    vectors = [_rows(tensors[name]) for name in names]
+    vectors = [_rows(tensors[name]) for name in names if tensors[name].numel()]
+    if not vectors:
+        raise RenderError(f'The embedding "{reference.name}" has no vectors. Take another version of it.')
     found = tuple(next((each for each in vectors if each.shape[-1] == width), None) for width in widths)
     if all(each is None for each in found):
         raise RenderError(
