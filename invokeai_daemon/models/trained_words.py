@@ -11,10 +11,10 @@ from invokeai_daemon.models.formats.base import Header
 
 #: The vectors of AUTOMATIC1111's trainer, by token.
 BY_TOKEN = "string_to_param."
-#: Names of vectors that are no tokens.
-_NO_TOKENS = frozenset(
-    {"emb_params", "clip_l", "clip_g", "text_encoders_0", "text_encoders_1", "t5", "t5xxl", "t5_xxl"}
-)
+#: What kohya's scripts call the vectors.
+NAMELESS = "emb_params"
+#: What a file for several text encoders calls the vectors of each.
+BY_ENCODER = ("clip_l", "text_encoders_0", "clip_g", "text_encoders_1", "t5", "t5xxl", "t5_xxl")
 #: Texts of a file that say it.
 _SAID = ("name", "trigger_word")
 #: No longer word is one; a shorter one would be found in prompts that do not mean it.
@@ -32,4 +32,4 @@ def _words(header: Header) -> Iterator[str]:
         yield from (word for key in _SAID if isinstance(word := said.get(key), str))
     names = list(header.tensors)
     tokens = [name.removeprefix(BY_TOKEN) for name in names if name.startswith(BY_TOKEN)]
-    yield from tokens or (name for name in names if "." not in name and name not in _NO_TOKENS)
+    yield from tokens or (name for name in names if "." not in name and name not in (NAMELESS, *BY_ENCODER))

@@ -14,11 +14,7 @@ from invokeai_daemon.engine.loading.weights import read_tensors, weight_file
 from invokeai_daemon.errors import DaemonError, RenderError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.models.header import Header, read_header
-
-#: The vectors of AUTOMATIC1111's trainer, by token.
-BY_TOKEN = "string_to_param."
-#: What a file for several text encoders calls the vectors of each.
-BY_ENCODER = ("clip_l", "text_encoders_0", "clip_g", "text_encoders_1", "t5", "t5xxl", "t5_xxl")
+from invokeai_daemon.models.trained_words import BY_ENCODER, BY_TOKEN, NAMELESS
 
 
 def load_embedding(reference: ModelRef, widths: Sequence[int]) -> tuple[Tensor | None, ...]:
@@ -50,7 +46,7 @@ def _names(header: Header) -> Iterator[str]:
     names = [name for name in header.tensors if header.tensors[name].shape]
     # Of several tokens, AUTOMATIC1111 takes the first, and diffusers' scripts append, so that the last is the trained.
     found = [name for name in names if name.startswith(BY_TOKEN)][:1]
-    found = found or [name for name in names if name == "emb_params"]
+    found = found or [name for name in names if name == NAMELESS]
     found = found or [name for name in BY_ENCODER if name in names]
     found = found or names[-1:]
     if not found:
