@@ -22,8 +22,6 @@ from invokeai_daemon.job.prompt.understand import understood
 SCORE, NEGATIVE_SCORE = 6.0, 2.5
 #: Where the picture's upper left corner lies in what it was cut from: it is not cut.
 UNCUT = (0, 0)
-#: What FLUX.1 dev is told when nobody says.
-FLUX_GUIDANCE = 3.5
 
 
 @dataclass(frozen=True)
@@ -114,5 +112,6 @@ def of_texts_and_vector(image: Image, texts: Sequence[Encoded], index: Mapping[s
 def of_texts_and_guidance(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
     """FLUX.1: also that vector, and how closely to follow the text, which some were distilled to be told."""
     told = of_texts_and_vector(image, texts, index)
-    guidance = FLUX_GUIDANCE if image.guidance is None else image.guidance
-    return Conditioning(told.texts, {**told.added, "guidance": told.texts.new_full((told.rows,), guidance)})
+    # A plan says it for every model that looks at it.
+    guidance = told.texts.new_full((told.rows,), image.guidance or 0.0)
+    return Conditioning(told.texts, {**told.added, "guidance": guidance})
