@@ -17,9 +17,10 @@ from invokeai_daemon.engine.texts.prompts import Encoded
 from invokeai_daemon.engine.texts.swap import Swapped
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.prompt.understand import understood
+from invokeai_daemon.job.schema.pictures import Refiner
 
-#: The scores on LAION's scale of beauty that the refiner is told of what is wanted, and of what is not.
-SCORE, NEGATIVE_SCORE = 6.0, 2.5
+#: The keys of the scores that the refiner is told of what is not wanted, and of what is.
+_SCORES = ("negative_aesthetic_score", "positive_aesthetic_score")
 #: Where the picture's upper left corner lies in what it was cut from: it is not cut.
 UNCUT = (0, 0)
 
@@ -88,10 +89,8 @@ def of_texts_and_size(image: Image, texts: Sequence[Encoded], index: Mapping[str
 
 def of_texts_and_score(image: Image, texts: Sequence[Encoded], index: Mapping[str, Any]) -> Conditioning:
     """SDXL's refiner: a score instead of the second size."""
-    scores = [NEGATIVE_SCORE, SCORE]
-    if image.refiner is not None:
-        scores = [image.refiner.negative_aesthetic_score, image.refiner.positive_aesthetic_score]
-    scores = scores[-len(texts) :]
+    usual = (Refiner.model_fields[key].default for key in _SCORES)
+    scores = list(usual if image.refiner is None else (getattr(image.refiner, key) for key in _SCORES))[-len(texts) :]
     return _with_numbers(texts, [(image.height, image.width, *UNCUT, score) for score in scores])
 
 
