@@ -164,13 +164,26 @@ class Plan:
     #: What the user may not expect: a sentence each, for the results.
     warnings: tuple[str, ...] = ()
 
-    def reference(self, type: str, name: str) -> ModelRef:
+    def find_reference(self, type: str, name: str) -> ModelRef | None:
         """The model that an image names, of a type: lora, vae, controlnet, …"""
-        return next(each for each in self.references if each.type == type and name in (each.name, each.asked))
+        found = (each for each in self.references if each.type == type and name in (each.name, each.asked))
+        return next(found, None)
+
+    def reference(self, type: str, name: str) -> ModelRef:
+        """The same, in a plan that has it."""
+        found = self.find_reference(type, name)
+        assert found is not None, f"the plan has no {type} {name}"
+        return found
+
+    def find_input(self, asked: str) -> Input | None:
+        """The picture that an image names."""
+        return next((each for each in self.inputs if asked in (each.file, each.asked)), None)
 
     def input(self, asked: str) -> Input:
-        """The picture that an image names."""
-        return next(each for each in self.inputs if asked in (each.file, each.asked))
+        """The same, in a plan that has it."""
+        found = self.find_input(asked)
+        assert found is not None, f"the plan has no picture {asked}"
+        return found
 
     def as_json(self) -> dict[str, Any]:
         return _of(Plan).dump_python(self, mode="json")  # type: ignore[no-any-return]

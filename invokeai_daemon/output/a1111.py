@@ -15,7 +15,6 @@ from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.prompt.understand import as_a1111
 from invokeai_daemon.job.records import OWN_FIELD, lora_tags
 from invokeai_daemon.job.schedulers import a1111_words
-from invokeai_daemon.output.recorded import found
 
 #: What its ControlNet extension calls these. It has nothing like "unbalanced".
 RESIZE_MODES = {
@@ -74,7 +73,7 @@ def _unusual(image: Image) -> dict[str, Any]:
 def _vae(plan: Plan, image: Image) -> dict[str, str]:
     if image.vae is None:
         return {}
-    model = found(plan, "vae", image.vae)
+    model = plan.find_reference("vae", image.vae)
     return {**(_short_hash("VAE hash", model) if model else {}), "VAE": image.vae}
 
 
@@ -102,7 +101,7 @@ def _controls(plan: Plan, image: Image) -> Iterator[tuple[str, str]]:
         ("t2i_adapter", each) for each in image.t2i_adapters
     ]
     for number, (type, each) in enumerate(units):
-        model = found(plan, type, each.name)
+        model = plan.find_reference(type, each.name)
         digits = "".join(f" [{digits[:8]}]" for digits in _sha256(model)) if model else ""
         fields = {
             "Module": each.processor or "none",

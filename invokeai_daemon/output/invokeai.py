@@ -10,7 +10,6 @@ from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.plan_job import AS_ASKED
 from invokeai_daemon.job.prompt.understand import as_invokeai
 from invokeai_daemon.job.records import OWN_FIELD
-from invokeai_daemon.output.recorded import found
 
 #: How InvokeAI's modes begin for a base; for others with the base's own name.
 _PREFIXES: Mapping[str, str] = {"sd-1": "", "sd-2": "", "sd-3": "sd3_", "sdxl-refiner": "sdxl_"}
@@ -62,7 +61,7 @@ def identified(model: ModelRef) -> dict[str, str]:
 
 
 def _named(plan: Plan, type: str, name: str) -> dict[str, str]:
-    return identified(found(plan, type, name) or ModelRef(name, "", plan.model.base, type))
+    return identified(plan.find_reference(type, name) or ModelRef(name, "", plan.model.base, type))
 
 
 def _styles(model: ModelRef, image: Image) -> dict[str, str]:

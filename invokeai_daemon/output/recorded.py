@@ -36,14 +36,9 @@ def recorded(plan: Plan, image: Image) -> Image:
     )
 
 
-def found(plan: Plan, type: str, name: str) -> ModelRef | None:
-    """The model of a type that an image names, as asked or by its name in the registry."""
-    return next((each for each in plan.references if each.type == type and name in (each.asked, each.name)), None)
-
-
 def picture(plan: Plan, asked: str) -> str:
     """Where the copy of a picture lies, relative to the root; for one without a copy the mere name."""
-    copy = next((each for each in plan.inputs if asked in (each.asked, each.file)), None)
+    copy = plan.find_input(asked)
     return f"{OUTPUTS}/{plan.job_id}/{copy.file}" if copy else PurePath(asked).name
 
 
@@ -66,7 +61,7 @@ def described(model: ModelRef) -> dict[str, Any]:
 
 
 def _name(plan: Plan, type: str, asked: str) -> str:
-    model = found(plan, type, asked)
+    model = plan.find_reference(type, asked)
     return model.name if model else asked
 
 
