@@ -17,6 +17,11 @@ from invokeai_daemon.spool.spool import Spool, Ticket
 
 #: Images whose errors an error file lists.
 MOST_LISTED = 50
+#: What to do about a job that was not run, and about a picture, whose metadata nobody corrects by hand.
+ADVICE = "Correct this and move the file back to inbox/."
+PICTURE_ADVICE = (
+    "Write a job that says what you want instead: `invokeai-daemon metadata` prints what the picture records."
+)
 
 
 class Outcomes:
@@ -76,7 +81,7 @@ def explained(shown: str, error: JobError) -> str:
     count = len(error.problems)
     lines = [f"{shown} was not run: {count} problem{'s' if count != 1 else ''}.", ""]
     lines += [f"  {problem}" for problem in error.problems]
-    return "\n".join([*lines, "", "Correct this and move the file back to inbox/."])
+    return "\n".join([*lines, "", PICTURE_ADVICE if shown.lower().endswith(".png") else ADVICE])
 
 
 def failed_text(active: Active) -> str:

@@ -109,7 +109,7 @@ class Queue:
 
     def fail(self, ticket: Ticket, error: JobError) -> None:
         self.leave(ticket)
-        self._outcomes.fail(ticket, explained(self._outcomes.shown(ticket.path), error))
+        self._outcomes.fail(ticket, explained(f"inbox/{ticket.id}{ticket.path.suffix}", error))
 
     def job_of(self, ticket: Ticket) -> Job | None:
         """The job in a file, read again only if it changed; None when it is gone or wrong, which is recorded then."""

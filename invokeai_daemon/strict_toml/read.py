@@ -127,6 +127,7 @@ _SLIPS = (
     (re.compile(r"^\s*[A-Za-z_][\w-]*\s*:"), 'Write key = value, as in steps = 30; TOML has no "key: value".'),
     (re.compile(r"=\s*[\d_]+\s*,\s*\d+\s*(#.*)?$"), "Decimals take a point: 7.5."),
     (re.compile(r"=\s*0\d+\s*(#.*)?$"), "A number has no leading zeros."),
+    (re.compile(r"=\s*'[^']*'\s*[^\s#]"), 'Text that holds an apostrophe goes in double quotes: "it\'s".'),
     (re.compile(r"=\s*[^\s\"'\[{\d+-]"), 'Text needs quotes: prompt = "a red circle".'),
     (re.compile(r"=\s*\"[^\"]*$"), 'The closing quote is missing; text over several lines goes between """ and """.'),
     (re.compile(r"^\s*[^=#\[\]]+$"), 'Write key = value, as in prompt = "a red circle".'),

@@ -108,7 +108,7 @@ def _sentence(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
     kind, value = detail["type"], detail["input"]
     owner, field = _place(model, detail["loc"])
     if kind == "extra_forbidden":
-        return _unknown_key(owner, str(detail["loc"][-1]))
+        return _unknown_key(model, owner, str(detail["loc"][-1]))
     if kind == "missing":
         return "is required.", f"Add it: {_example(str(detail['loc'][-1]), field)}"
     if kind == "literal_error" and field is not None:
@@ -186,13 +186,38 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {str(field.validation_alias or name): field for name, field in model.model_fields.items()}
 
 
-def _unknown_key(owner: type[BaseModel], key: str) -> tuple[str, str]:
+def _unknown_key(model: type[BaseModel], owner: type[BaseModel], key: str) -> tuple[str, str]:
     if key in getattr(owner, "not_yet", ()):
         return "is not supported yet.", "Remove it."
-    keys = [name for name in _fields(owner) if name not in getattr(owner, "unlisted", ())]
-    meant = getattr(owner, "synonyms", {}).get(key.casefold()) or nearest(key, keys)
+    keys = _listed(owner)
+    meant = _synonym(owner, key)
+    if meant is None and owner is not model and key in _listed(model):
+        return "There is no such key here.", f"Write {key} above the first [header]: what follows one belongs to it."
+    if meant is None and owner is model and (headers := _headers_of(model, key)):
+        return "There is no such key here.", f"It belongs below {' or '.join(headers)}."
+    meant = meant or nearest(key, keys)
     hint = f'Did you mean "{meant}"?' if meant else f"The keys are {', '.join(keys)}."
     return "There is no such key.", hint
+
+
+def _listed(model: type[BaseModel]) -> list[str]:
+    return [name for name in _fields(model) if name not in getattr(model, "unlisted", ())]
+
+
+def _synonym(model: type[BaseModel], key: str) -> str | None:
+    return getattr(model, "synonyms", {}).get(key.casefold())
+
+
+def _headers_of(model: type[BaseModel], key: str) -> list[str]:
+    """The headers of the tables that have a key; if there are none, those where it is another word for one."""
+    tables = {name: table for name in _listed(model) if (table := _model_in(_fields(model)[name])) is not None}
+    own = [_header(model, name) for name, table in tables.items() if key in _fields(table)]
+    meant = {name: synonym for name, table in tables.items() if (synonym := _synonym(table, key))}
+    return own or [f'{_header(model, name)} as "{synonym}"' for name, synonym in meant.items()]
+
+
+def _header(model: type[BaseModel], name: str) -> str:
+    return f"[[{name}]]" if get_origin(_fields(model)[name].annotation) is list else f"[{name}]"
 
 
 def _not_one_of(value: Any, choices: list[str]) -> tuple[str, str]:

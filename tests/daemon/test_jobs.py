@@ -280,6 +280,7 @@ def test_a_job_whose_model_no_job_can_use_fails_at_once_and_is_told_which_can(de
     assert desk.places() == {"failed": ["cat.error.txt", "cat.toml"]}
     assert "line 4: model: flow is a flux2 model, which cannot be rendered yet" in desk.error("cat")
     assert "Use paint." in desk.error("cat")
+    assert desk.error("cat").startswith("inbox/cat.toml was not run: 1 problem.")
 
 
 def test_a_job_that_waits_for_a_name_fails_when_what_lands_under_it_is_of_no_use(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from invokeai_daemon.daemon.outcomes import explained
 from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.commands import jobs_of_text
 from invokeai_daemon.job.names import FIELDS
@@ -39,10 +40,10 @@ def test_every_key_is_described() -> None:
 
 
 def test_the_messages_of_the_page_are_the_messages() -> None:
-    text = 'prompt = "a cat"\nwidth = 770\nscheduler = "k_eular"\nnegative = "dog"\n'
+    text = 'prompt = "a cat"\nwidth = 770\nscheduler = "k_eular"\nnegative = "dog"\nstrength = 0.5\n'
     with pytest.raises(JobError) as caught:
         parse_job(text.encode(), "inbox/cat.toml")
-    assert str(caught.value) == blocks("text")[0].strip()
+    assert explained("inbox/cat.toml", caught.value) == blocks("text")[0].strip()
 
 
 def test_the_list_of_prompts_becomes_its_jobs() -> None:

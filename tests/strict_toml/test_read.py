@@ -39,6 +39,7 @@ def test_a_byte_that_is_not_utf8_is_shown_with_its_line() -> None:
     ("text", "line", "advice"),
     [
         ("prompt = a red circle", 1, "Text needs quotes"),
+        ("prompt = 'it's a circle'", 1, "goes in double quotes"),
         ("steps = 3\nprompt = “x”", 2, "straight quotes"),
         ('prompt = "C:\\pictures\\x"', 1, "double each backslash"),
         ('prompt = "C:\\users"', 1, "double each backslash"),

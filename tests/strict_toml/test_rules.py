@@ -19,6 +19,7 @@ def _even(value: int) -> int:
 
 class Lora(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+    synonyms: ClassVar[dict[str, str]] = {"power": "weight"}
     name: str
     weight: float = Field(1.0, gt=0, le=2)
 
@@ -72,6 +73,16 @@ def problems(text: str) -> list[str]:
         ("[[loras]]\nweight = 3", "line 2: loras[0].weight: 3 is out of range. Use more than 0 and at most 2."),
         ("[[loras]]\nweight = 1", "line 1: loras[0].name: is required. Add it: name = …"),
         ('[[loras]]\nname = "a"\nwieght = 1', 'line 3: loras[0].wieght: There is no such key. Did you mean "weight"?'),
+        (
+            "[one]\nname = 'a'\nsteps = 3",
+            "line 3: one.steps: There is no such key here. "
+            "Write steps above the first [header]: what follows one belongs to it.",
+        ),
+        ("weight = 1", "line 1: weight: There is no such key here. It belongs below [[loras]] or [one]."),
+        (
+            "power = 1",
+            'line 1: power: There is no such key here. It belongs below [[loras]] as "weight" or [one] as "weight".',
+        ),
         ("cfg = 1", 'line 1: cfg: There is no such key. Did you mean "guidance"?'),
         ("mask = 1", "line 1: mask: is not supported yet. Remove it."),
         (

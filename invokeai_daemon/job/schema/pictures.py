@@ -14,7 +14,14 @@ from invokeai_daemon.strict_toml import Mistake, show
 class Init(Table):
     """The picture that is changed: img2img, and with `[mask]` inpainting."""
 
-    synonyms: ClassVar[dict[str, str]] = {"img": "image", "file": "image", "init_img": "image", "denoise": "strength"}
+    synonyms: ClassVar[dict[str, str]] = {
+        "img": "image",
+        "file": "image",
+        "init_img": "image",
+        "init_image": "image",
+        "denoise": "strength",
+        "denoising_strength": "strength",
+    }
 
     image: PicturePath = Field(description="the picture to start from")
     strength: Fraction = Field(0.75, description="how much of it is made anew: 0 nothing, 1 everything")
@@ -31,7 +38,12 @@ class Init(Table):
 class Mask(Table):
     """Which part of the init image is painted anew. Black is painted, white is kept, as in InvokeAI."""
 
-    synonyms: ClassVar[dict[str, str]] = {"init_mask": "image", "text_mask": "text", "invert_mask": "invert"}
+    synonyms: ClassVar[dict[str, str]] = {
+        "init_mask": "image",
+        "mask_image": "image",
+        "text_mask": "text",
+        "invert_mask": "invert",
+    }
 
     image: PicturePath | None = Field(None, description="black is painted, white is kept; or what is transparent")
     text: Text | None = Field(None, description="what is painted, in words; needs a CLIPSeg model")

@@ -22,6 +22,7 @@ class Values(Table):
         "count": "iterations",
         "images": "iterations",
         "n": "iterations",
+        "n_iter": "iterations",
         "batch_size": "iterations",
         "num_inference_steps": "steps",
         "checkpoint": "model",
