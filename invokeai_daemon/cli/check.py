@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +17,7 @@ from invokeai_daemon.job.parse import parse_defaults
 from invokeai_daemon.job.plan import Plan
 from invokeai_daemon.job.prompt.printing import shown
 from invokeai_daemon.job.prompt.understand import understood
-from invokeai_daemon.job.schema import Job
+from invokeai_daemon.job.schema import MAX_SEED, Job
 from invokeai_daemon.models.registry import Registry
 from invokeai_daemon.root import Root
 from invokeai_daemon.settings import load_settings
@@ -50,12 +52,11 @@ def planner_of(root: Root, beside: Path) -> Planner:
 def forecast(job: Job, path: Path, planner: Planner) -> list[str]:
     """What the daemon would do with a valid job. Raises JobError where models, pictures or settings forbid it."""
     queued = parse_queued(path.name)
-    drawn = False
+    drawn: list[int] = []
 
     def draw() -> int:
-        nonlocal drawn
-        drawn = True
-        return 0
+        drawn.append(secrets.randbelow(MAX_SEED + 1))
+        return drawn[-1]
 
     try:
         plan = planner.plan(
@@ -65,7 +66,7 @@ def forecast(job: Job, path: Path, planner: Planner) -> list[str]:
         return [f"{job.source.where} is valid. It would wait: {missing}"]
     return [
         f"{job.source.where} is valid. {described(plan)}",
-        "The seed is drawn when it starts." if drawn else seeds(plan),
+        seeds(plan, drawn),
         *ingredients(plan),
         *prompts(plan),
     ]
@@ -92,10 +93,18 @@ def prompts(plan: Plan) -> list[str]:
         if tree.plain_text != said[key]
     ]
     meant = [f"{each.asked} means the embedding {each.name}." for each in plan.references if each.type == "embedding"]
-    notes = [f"Note: {warning.rstrip('.')}." for warning in (*seen.warnings, *plan.warnings)]
+    notes = [f"Note: {ended(warning)}" for warning in (*seen.warnings, *plan.warnings)]
     return [*lines, *meant, *notes]
 
 
-def seeds(plan: Plan) -> str:
+def ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
+def seeds(plan: Plan, drawn: Sequence[int]) -> str:
+    """The seeds of the images; `drawn` are those that the start of the job will draw anew."""
     first, last = plan.images[0].seed, plan.images[-1].seed
-    return f"Seed {first}." if len(plan.images) == 1 else f"Seeds {first} … {last}."
+    if first in drawn:
+        return "The seed is drawn when it starts."
+    told = f"Seed {first}" if first == last else f"Seeds {first} … {last}"
+    return f"{told}; those of the variations are drawn when it starts." if drawn else f"{told}."

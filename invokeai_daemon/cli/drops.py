@@ -31,6 +31,8 @@ def read_drop(path: Path) -> Drop:
     try:
         raw = path.read_bytes()
         return Drop(path, raw, tuple(_jobs(path, raw)))
+    except IsADirectoryError as error:
+        raise DropError(f"{path} is a folder: name the job in it.") from error
     except OSError as error:
         raise DropError(f"{path} cannot be read: {error.strerror}.") from error
 

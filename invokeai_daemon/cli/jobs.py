@@ -45,7 +45,8 @@ def list_(root: Root, state: str | None, everything: bool, as_json: bool) -> Non
         when = screen.moment(row.since, time.time())
         click.echo(f"{row.state:8} {when:>16}  {row.job}{'  ' if row.why else ''}{row.why}".rstrip())
     if not rows:
-        click.echo("No jobs. Drop one into inbox/, or: invokeai-daemon submit 'a lighthouse at dusk'")
+        hint = "Drop one into inbox/, or: invokeai-daemon submit 'a lighthouse at dusk'"
+        click.echo(f"No {state} jobs." if state else f"No jobs. {hint}")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -73,7 +74,20 @@ def command_of(record: Record) -> str:
 
 def text_of(record: Record) -> str:
     """The record for people: the file, who wrote it, and the keys of a job."""
-    width = max(map(len, record.job), default=0)
-    keys = [f"  {key.ljust(width)}  {value}".rstrip() for key, value in record.job.items()]
+    said = dict(_flat(record.job))
+    width = max(map(len, said), default=0)
+    keys = [f"  {key.ljust(width)}  {value}".rstrip() for key, value in said.items()]
     problems = [f"  note: {problem}" for problem in record.problems]
     return "\n".join([f"{record.where} (written by {record.writer})", *keys, *problems])
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of tables within tables, named as in messages ("loras[0].name"), and their values."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{key}[{number}]")
+    else:
+        yield key, str(value).lower() if isinstance(value, bool) else str(value)

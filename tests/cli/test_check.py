@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from invokeai_daemon.cli.check import forecast, planner_of
+from invokeai_daemon.cli.check import ended, forecast, planner_of
 from invokeai_daemon.errors import JobError
 from invokeai_daemon.job.parse import parse_job
 from invokeai_daemon.root import Root
@@ -73,3 +73,14 @@ def test_all_that_is_wrong_is_said_at_once(desk: Desk, tmp_path: Path) -> None:
         (3, "mask"),
         (4, "mask.image"),
     ]
+
+
+def test_a_seed_that_is_named_is_told_also_where_those_of_its_variations_are_drawn(desk: Desk, tmp_path: Path) -> None:
+    text = 'prompt = "a cat"\nseed = 7\niterations = 3\n[variation]\namount = 0.2\n'
+    assert told(desk, tmp_path / "jobs", text)[1] == "Seed 7; those of the variations are drawn when it starts."
+    assert told(desk, tmp_path / "jobs", text.replace("seed = 7\n", ""))[1] == "The seed is drawn when it starts."
+
+
+def test_a_question_ends_as_one() -> None:
+    assert ended("Did you mean this?") == "Did you mean this?"
+    assert ended("so it is") == "so it is."

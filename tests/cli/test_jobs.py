@@ -36,6 +36,10 @@ def test_the_list_shows_queued_jobs_in_running_order_and_why_others_do_not_run(p
     assert "bad.toml: line 1: no. And more." in listed
 
 
+def test_a_state_without_jobs_is_told_as_such(program: Program, root: Root) -> None:
+    assert program("jobs", "list", "--state", "failed").stdout == "No failed jobs.\n"
+
+
 def test_the_list_as_json_names_state_file_and_reason(program: Program, spool: Root) -> None:
     rows = {row["job"]: row for row in json.loads(program("jobs", "list", "--json").stdout)}
     assert set(rows) == {"now", "first", "second", "later", "bad", "old"}

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from invokeai_daemon.cli.metadata import text_of
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
+from invokeai_daemon.job.records import Record
 from invokeai_daemon.output.metadata import chunks, versions
 from invokeai_daemon.output.png import encode
 from tests.conftest import Program
@@ -34,6 +36,17 @@ def test_a_picture_is_described_in_words(program: Program, picture: Path) -> Non
     assert told.stdout.splitlines()[0] == f"{picture} (written by invokeai-daemon)"
     assert "a red circle" in told.stdout
     assert "dpmpp_2m_k" in told.stdout
+
+
+def test_what_stands_in_tables_is_described_key_by_key() -> None:
+    job = {"prompt": "a cat", "init": {"fit": True, "strength": 0.5}, "loras": [{"name": "ink"}], "seeds": [1, 2]}
+    assert text_of(Record("f.png", "invokeai-daemon", {}, job)).splitlines()[1:] == [
+        "  prompt         a cat",
+        "  init.fit       true",
+        "  init.strength  0.5",
+        "  loras[0].name  ink",
+        "  seeds          [1, 2]",
+    ]
 
 
 def test_the_record_is_printed_as_json(program: Program, picture: Path) -> None:
