@@ -223,7 +223,8 @@ class Arrivals:
             self._outcomes.reject(path, self._stem(path), reading.error)
         else:
             self._mere[path] = Signature.of(path)
-            self._leave_alone(path, "is a picture that no job names, and does not say how it was made")
+            why = "is a picture that no job names, and does not say how it was made"
+            self._leave_alone(path, f"{why}. Drop a job that names it, or remove it")
 
     def _reject(self, path: Path, reading: Reading, now: float) -> None:
         """A file that is no job, and the pictures beside it that it seems to name: it may come back corrected."""

@@ -64,7 +64,10 @@ class Pictures:
             if path is not None:
                 looked[path] = None
         where = " or ".join(self._shown(path) for path in looked)
-        raise PictureError(f"No picture is at {where}.", "Put it beside the job and drop both again.", is_passing=True)
+        hint = "Put it beside the job and drop both again."
+        if asked.startswith("~"):
+            hint = f"~ is not replaced in jobs. {hint}"
+        raise PictureError(f"No picture is at {where}.", hint, is_passing=True)
 
     def _allowed(self, path: Path) -> Path:
         """What a path leads to, if a job may have it."""

@@ -100,7 +100,7 @@ class Registry:
         fitting = [entry for entry in fitting if entry.type == preferred] or fitting
         if len(fitting) == 1:
             return self._checked(fitting[0])
-        raise ModelMissing(self._not_found(wanted, [entry.name for entry in fitting]))
+        raise ModelMissing(self._not_found(wanted, [entry.name for entry in fitting], preferred))
 
     def usable(self, text: str) -> Entry:
         """Like `find`, for a job. Also raises ModelMissing when the model cannot be rendered now, with the reason, and
@@ -333,10 +333,10 @@ class Registry:
             prediction_type=entry.prediction_type or looked_up.prediction_type,
         )
 
-    def _not_found(self, wanted: str, fitting: list[str]) -> str:
+    def _not_found(self, wanted: str, fitting: list[str], type: str = "") -> str:
         if fitting:
             return f"{json.dumps(wanted)} fits several models: {', '.join(fitting[:10])}. Write more of the name."
-        names = [entry.name for entry in self._contents if entry.status == "ok"]
+        names = [entry.name for entry in self._contents if entry.status == "ok" and type in ("", entry.type)]
         meant = nearest(wanted, names)
         if meant:
             return f"No model is called {json.dumps(wanted)}. Did you mean {json.dumps(meant)}?"

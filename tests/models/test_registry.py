@@ -150,6 +150,13 @@ def test_what_is_not_found_names_what_is_near(registry: Registry, root: Root, te
     assert says in str(caught.value)
 
 
+def test_a_job_is_told_of_main_models_alone(registry: Registry, root: Root) -> None:
+    registry.add(entry(root, "cat"))
+    registry.add(entry(root, "ink", type="lora"))
+    with pytest.raises(ModelMissing, match=r"Known are cat\. Drop one into"):
+        registry.usable("zebra")
+
+
 def test_an_empty_registry_says_how_to_get_a_model(registry: Registry) -> None:
     with pytest.raises(ModelMissing, match=r"No model is registered\. Drop one into autoimport/"):
         registry.find("cat")

@@ -106,7 +106,7 @@ def _loras(remarks: Remarks) -> Iterator[Lora]:
             remarks.refuse("A LoRA without a name stands in the prompt.", "Write withLora(name, weight).")
         elif not all(abs(weight) <= HEAVIEST for weight in weights):
             message = f"The LoRA {show(each.name)} has a weight that is no number from −{HEAVIEST} to {HEAVIEST}."
-            remarks.refuse(message, "Write withLora(name, 0.8).")
+            remarks.refuse(message, "Write <lora:name:0.8>, or withLora(name, 0.8) in InvokeAI's syntax.")
         else:
             yield Lora(name=each.name, weight=each.weight, text_encoder_weight=each.text_encoder_weight)
 

@@ -59,7 +59,8 @@ def test_what_is_wrong_names_its_key() -> None:
     seen = understand("a <lora:x:11> <hypernet:h:1> cat", "b.swap(c)", "invokeai")
     assert [str(problem) for problem in seen.problems] == [
         'prompt: The hypernetwork "h" is not supported. Remove it.',
-        'prompt: The LoRA "x" has a weight that is no number from −10 to 10. Write withLora(name, 0.8).',
+        'prompt: The LoRA "x" has a weight that is no number from −10 to 10. '
+        "Write <lora:name:0.8>, or withLora(name, 0.8) in InvokeAI's syntax.",
         "negative_prompt: A .swap(…) can stand in the prompt only. Move it there.",
     ]
 

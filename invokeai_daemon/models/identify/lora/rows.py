@@ -187,7 +187,8 @@ def _doubtful(weights: Weights) -> str:
     size = measured(target.layer.measure)
     return (
         f"no model that is known has layers of its sizes ({shorten(target.stem)} is one of {size}). If you have the "
-        "model that it was trained for, say its base in a sidecar: a file of the same name ending in .toml"
+        "model that it was trained for, say its base in a sidecar: a file of the same name ending in .toml with "
+        'base = "sd-1" (or that of the model)'
     )
 
 
