@@ -147,7 +147,3 @@ class FetchInterrupted(InstallError):
 
 class RenderError(DaemonError):
     """An image could not be rendered."""
-
-
-class WorkerLost(DaemonError):
-    """A worker process died or stopped answering; temporary, and counted."""

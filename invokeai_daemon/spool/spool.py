@@ -17,7 +17,7 @@ from pathlib import Path
 from invokeai_daemon import files
 from invokeai_daemon.root import INPUTS, STATES, Root
 from invokeai_daemon.spool import disk, tries
-from invokeai_daemon.spool.names import MAX_PRIORITY, MIN_PRIORITY, QueuedName, numbered, parse_queued, safe_id
+from invokeai_daemon.spool.names import QueuedName, numbered, parse_queued, safe_id
 
 WHY = ".why.txt"
 ERROR = ".error.txt"
@@ -373,8 +373,3 @@ def _ticket(state: str, path: Path) -> Ticket | None:
     if parsed is None:
         return None
     return Ticket(parsed.id, state, path, parsed.priority, parsed.sequence)
-
-
-def clamp_priority(priority: int) -> int:
-    """A priority within what queued names can say."""
-    return max(MIN_PRIORITY, min(MAX_PRIORITY, priority))

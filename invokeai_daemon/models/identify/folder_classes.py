@@ -216,7 +216,6 @@ class Component:
 
 _CLIP = {768: "large", 1280: "gigantic"}
 _QWEN_3 = {1024: "qwen3_06b", 2560: "qwen3_4b", 4096: "qwen3_8b"}
-_MISTRAL = {5120: "mistral3_24b"}
 
 COMPONENTS: Mapping[str, Component] = {
     "CLIPTextModel": Component("clip_embed", "any", key="hidden_size", variants=_CLIP),

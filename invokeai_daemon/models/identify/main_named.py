@@ -233,7 +233,6 @@ _DOUBLE = (
 
 _CROSS = has("blocks.0.cross_attn.q_linear.*", called="cross-attention to the text")
 _SANA_NORM = has("attention_y_norm.weight", "caption_norm.weight", called="the norm of captions of Sana")
-_MIX = has("transformer_blocks.0.ff.conv_depth.*", called="convolutions between its layers")
 _PIXART_SIZE = axis(("pos_embed.proj.bias", "x_embedder.proj.bias"), 0, 1152, called="hidden size")
 _HUNYUAN_DIT = has("text_embedding_padding", called="the padding of texts of Hunyuan-DiT")
 _SINGLE = (

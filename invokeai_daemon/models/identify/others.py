@@ -34,10 +34,6 @@ _MOTION_LORA = (
 )
 #: The last motion block of SD-1's UNet; SDXL's has one block less.
 _FOURTH = ("down_blocks.3.motion_modules.*", "up_blocks.3.motion_modules.*")
-_WIDEST = (
-    "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight",
-    "down_blocks.0.motion_modules.0.norm.weight",
-)
 
 
 def _other(name: str, *marks: Rule, base: str | Choice = "any", under: tuple[str, ...] = ("module.", "")) -> Family:
