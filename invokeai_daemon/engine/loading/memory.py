@@ -90,10 +90,9 @@ class Memory:
             return False
 
     def _remember(self, key: str, eased: Easing) -> None:
-        self._known.pop(key, None)
-        self._known[key] = eased
-        while len(self._known) > REMEMBERED:
-            del self._known[next(iter(self._known))]
+        others = [(each, easing) for each, easing in self._known.items() if each != key]
+        # At once, since another thread may ask meanwhile.
+        self._known = dict([*others, (key, eased)][-REMEMBERED:])
         if self._file is not None:
             said = {"device": self._device, "needed": {key: asdict(each) for key, each in self._known.items()}}
             # Without the file the same rungs are found again.
