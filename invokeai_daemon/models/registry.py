@@ -340,5 +340,5 @@ class Registry:
         meant = nearest(wanted, names)
         if meant:
             return f"No model is called {json.dumps(wanted)}. Did you mean {json.dumps(meant)}?"
-        known = f"Known are {', '.join(names[:10])}." if names else "No model is registered."
+        known = f"Known are {', '.join(names[:10])}." if names else f"No {type} model is registered.".replace("  ", " ")
         return f"No model is called {json.dumps(wanted)}. {known} Drop one into autoimport/."

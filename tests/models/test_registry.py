@@ -151,8 +151,10 @@ def test_what_is_not_found_names_what_is_near(registry: Registry, root: Root, te
 
 
 def test_a_job_is_told_of_main_models_alone(registry: Registry, root: Root) -> None:
-    registry.add(entry(root, "cat"))
     registry.add(entry(root, "ink", type="lora"))
+    with pytest.raises(ModelMissing, match=r"No main model is registered\."):
+        registry.usable("zebra")
+    registry.add(entry(root, "cat"))
     with pytest.raises(ModelMissing, match=r"Known are cat\. Drop one into"):
         registry.usable("zebra")
 
