@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
+import numpy as np
+import torch
+
+from invokeai_daemon.engine.loading.cores import share_of
 from invokeai_daemon.engine.loading.memory import Easing, Memory, Streamed
+from invokeai_daemon.engine.loading.pipeline import Pipeline
+from invokeai_daemon.engine.loading.vae import Vae
 from invokeai_daemon.job.plan import ModelRef
-from tests.engine.build import image
+from tests.engine.build import image, new_vae
+from tests.engine.conftest import render
 
 MODEL = ModelRef("tiny", "/models/tiny", "sd-1", hash="blake3:1")
 DEVICE = {"device": "cpu", "bytes": 8}
@@ -60,3 +68,22 @@ def test_a_damaged_memory_is_forgotten(tmp_path: Path) -> None:
     for text in ("", "[]", '{"device": null}', '{"device": {"device": "cpu", "bytes": 8}, "needed": {"x": {"y": 1}}}'):
         file.write_text(text)
         assert Memory(file, DEVICE).easing(MODEL, image()) == Easing()
+
+
+def test_a_pipeline_forgets_what_it_can_make_again(pipeline: Pipeline) -> None:
+    before = render(pipeline, [image()])[0]
+    rows = ref(pipeline.prompts.encode(["a red circle"])["a red circle"].rows)
+    assert rows() is not None
+    pipeline.forget()
+    assert rows() is None
+    assert np.array_equal(render(pipeline, [image()])[0], before)
+
+
+def test_a_vae_that_overflows_while_it_encodes_does_so_in_float32() -> None:
+    model = new_vae()
+    with torch.no_grad():
+        model.encoder.conv_in.weight *= 1e5
+    vae = Vae(model.half(), share_of(1, torch.device("cpu"), 1))
+    latents = vae.encode(torch.ones(1, 3, 32, 32))
+    assert vae.dtype is torch.float32
+    assert torch.isfinite(latents).all()

@@ -60,6 +60,8 @@ class Pipeline:
     streamed: Streamed = Streamed.NOTHING
     #: What its models wear.
     wardrobe: Wardrobe = field(init=False)
+    #: What was loaded beside it, as long as there is room.
+    extras: dict[str, Any] = field(init=False, default_factory=dict)
     #: The texts of images that wear LoRAs, by what these do to the text encoders.
     _dressed: OrderedDict[Outfit, Prompts] = field(init=False, default_factory=OrderedDict)
 
@@ -80,6 +82,13 @@ class Pipeline:
         if len(self._dressed) > OUTFITS:
             self._dressed.popitem(last=False)
         return self._dressed[of_texts]
+
+    def forget(self) -> None:
+        """Keep nothing that can be made again."""
+        self.extras.clear()
+        self._dressed.clear()
+        self.prompts.forget()
+        self.wardrobe.forget()
 
     @property
     def latent_channels(self) -> int:

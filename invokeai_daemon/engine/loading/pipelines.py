@@ -115,10 +115,16 @@ class Pipelines:
                 _settle_garbage()
 
     def give_up_others(self, in_use: Collection[Kept]) -> bool:
-        """Give up everything that is not in use, after memory ran out. False when there was nothing."""
+        """Give up everything that is not in use, after memory ran out. False when there was nothing.
+
+        What stays forgets what it can make again.
+        """
         spare = [key for key, kept in self._loaded.items() if kept not in in_use]
         for key in spare:
             del self._loaded[key]
+        for kept in self._loaded.values():
+            if isinstance(kept, Pipeline):
+                kept.forget()
         _settle_garbage()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -6,10 +6,10 @@ Called by the modes, which encode, and by `decode.py`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from invokeai_daemon.engine.loading.cores import Share
 from invokeai_daemon.engine.loading.steady import keep_plain_layout, make_steady
 from invokeai_daemon.engine.loading.streaming import device_of
 from invokeai_daemon.engine.seamless import Axes, seamless
+
+T = TypeVar("T")
 
 NOWHERE: Axes = (False, False)
 
@@ -94,7 +96,7 @@ class Vae:
         without one they are the likeliest. `tiled` takes less memory, see `decode`.
         """
         with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
-            told = self.model.encode(pixels.to(device_of(self.model), self.dtype))
+            told, _ = self._exactly(lambda: self._encoded(pixels), lambda told: _drawn(told, None))
         return self._scaled(_drawn(told, generator).float())
 
     @torch.inference_mode()
@@ -106,13 +108,19 @@ class Vae:
         """
         latents = self.unscaled(latents)
         with self._in_use, self.share.computing(), seamless(self.model, axes), self._tiling(tiled, axes):
-            values = self._decoded(latents)
-            overflowed = self.dtype is not torch.float32 and not torch.isfinite(values).all()
-            if overflowed:
-                # It stays so: a VAE that overflowed once will do so again.
-                self.model.to(torch.float32)
-                values = self._decoded(latents)
-        return values, bool(overflowed)
+            return self._exactly(lambda: self._decoded(latents), lambda values: values)
+
+    def _exactly(self, compute: Callable[[], T], numbers: Callable[[T], Tensor]) -> tuple[T, bool]:
+        """What the model computes, in float32 where it overflows otherwise; and whether it did."""
+        told = compute()
+        if self.dtype is torch.float32 or torch.isfinite(numbers(told)).all():
+            return told, False
+        # It stays so: a VAE that overflowed once will do so again.
+        self.model.to(torch.float32)
+        return compute(), True
+
+    def _encoded(self, pixels: Tensor) -> Any:
+        return self.model.encode(pixels.to(device_of(self.model), self.dtype))
 
     def _decoded(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents.to(self.dtype), return_dict=False)[0]  # type: ignore[no-any-return]

@@ -44,6 +44,9 @@ class Parameters(Protocol):
     def change(self, worn: Wearing, changing: Changing) -> None:
         """Let these be changed as said, and all others be as they were loaded."""
 
+    def forget(self) -> None:
+        """Keep nothing but what is needed now."""
+
 
 class Patches:
     """What one model wears."""
@@ -74,6 +77,11 @@ class Patches:
             raise
         self._worn = worn
 
+    def forget(self) -> None:
+        """Keep nothing but what is worn now."""
+        if self._parameters is not None:
+            self._parameters.forget()
+
 
 def parameters_of(model: Any) -> Parameters:
     """How the parameters of a model are changed."""
@@ -103,6 +111,10 @@ class _Exchanged:
             for name, parameter in parameters.items():
                 parameter.data = tensors[name]
         self._give_up_spare(is_worn=bool(worn))
+
+    def forget(self) -> None:
+        while len(self._kept) > bool(self._originals):
+            self._kept.popitem(last=False)
 
     def _changed(self, worn: Wearing, changing: Changing) -> dict[str, Tensor]:
         if worn not in self._kept:
@@ -140,6 +152,9 @@ class _Overwritten:
                 self._originals[name] = weight.to("cpu", copy=True)
             _changed(self._originals[name].to(weight.device), changes, weight)
 
+    def forget(self) -> None:
+        pass
+
 
 class _Streamed:
     """Of a model whose layers come from the disk for their own forward: they are changed on the way."""
@@ -149,6 +164,9 @@ class _Streamed:
 
     def change(self, worn: Wearing, changing: Changing) -> None:
         self._stored.changes = {name: partial(_copy_changed, changes=changes) for name, changes in changing.items()}
+
+    def forget(self) -> None:
+        pass
 
 
 def _copy_changed(original: Tensor, changes: Sequence[tuple[Change, float]]) -> Tensor:

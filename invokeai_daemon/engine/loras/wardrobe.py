@@ -76,6 +76,12 @@ class Wardrobe:
         for folder in self._encoders:
             self._dress(folder, [(worn, worn.text_encoder_weight) for worn in outfit])
 
+    def forget(self) -> None:
+        """Keep nothing but what is worn now."""
+        self._fitted.clear()
+        for patches in self._patches.values():
+            patches.forget()
+
     def of_texts(self, outfit: Outfit) -> Outfit:
         """The LoRAs among these that change what texts mean."""
         return tuple(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import PIL.Image
 import torch
@@ -15,9 +14,6 @@ from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 
 ESTIMATOR, PROCESSOR = "depth_estimator", "feature_extractor"
-
-#: The estimators that were used, as long as their pipelines are loaded.
-_LOADED: WeakKeyDictionary[Pipeline, tuple[Any, Any]] = WeakKeyDictionary()
 
 
 @torch.inference_mode()
@@ -31,7 +27,7 @@ def estimated_depth(pipeline: Pipeline, picture: PIL.Image.Image) -> Tensor:
 
 
 def _estimator(pipeline: Pipeline) -> tuple[Any, Any]:
-    if pipeline not in _LOADED:
+    if ESTIMATOR not in pipeline.extras:
         folder = Path(pipeline.model.path)
         if not (folder / ESTIMATOR / "config.json").is_file():
             raise RenderError(
@@ -43,5 +39,6 @@ def _estimator(pipeline: Pipeline) -> tuple[Any, Any]:
         estimator = DPTForDepthEstimation.from_pretrained(
             folder / ESTIMATOR, local_files_only=True, dtype=torch.float32
         )
-        _LOADED[pipeline] = processor, estimator.requires_grad_(False).eval().to(pipeline.device)
-    return _LOADED[pipeline]
+        pipeline.extras[ESTIMATOR] = processor, estimator.requires_grad_(False).eval().to(pipeline.device)
+    processor, estimator = pipeline.extras[ESTIMATOR]
+    return processor, estimator

@@ -245,6 +245,10 @@ class Prompts:
     def _is_read_at_once(self, text: str) -> bool:
         return self._leading.fits(text)
 
+    def forget(self) -> None:
+        """Keep no text."""
+        self._known.clear()
+
     def _learn(self, texts: list[str], skipped: int) -> None:
         for text, encoded in zip(texts, self._encoded(texts, skipped), strict=True):
             self._known[text, skipped] = encoded
