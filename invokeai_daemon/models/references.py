@@ -133,8 +133,8 @@ def _absent(registry: Registry, type: str, asked: str, main_base: str) -> Except
         kind = WORDS.get(other.type, (f"of type {other.type}",))[0]
         return UnfitReference(f"{show(asked)} is {kind}, not {what}.", _others(registry, type, main_base))
     meant = nearest(asked, [entry.name for entry in _fitting(registry, type, main_base)])
-    guess = f" Did you mean {json.dumps(meant)}?" if meant else ""
-    return ModelMissing(f"No {what.split(' ', 1)[1]} is called {show(asked)}.{guess} Drop it into {folder}.")
+    hint = f"Did you mean {json.dumps(meant)}? If not, drop it" if meant else "Drop it"
+    return ModelMissing(f"No {what.split(' ', 1)[1]} is called {show(asked)}. {hint} into {folder}.")
 
 
 def _fitting(registry: Registry, type: str, main_base: str) -> Iterable[Entry]:
