@@ -67,7 +67,9 @@ class Importer:
         child.send(order)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            self._selector.select(left)
+            # What closed its output may be seen to have ended only later, and nothing would wake this up then.
+            if not child.is_gone:
+                self._selector.select(left)
             is_gone = child.is_gone
             for event in child.pump():
                 if event.get("path") == order.get("path") and event.get("event") in FINAL:

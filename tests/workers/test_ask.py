@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -64,6 +65,14 @@ def test_a_child_that_dies_is_a_verdict_and_is_replaced(tmp_path: Path) -> None:
         assert event["state"] == "rejected"
         assert "The importer died over it: killed by SIGKILL" in event["reason"]
         assert importer.ask({"order": "identify", "path": str(path)})["state"] == "unknown"
+
+
+def test_a_child_that_says_no_more_is_given_up_before_it_ends(tmp_path: Path) -> None:
+    silent = "import os, time; os.close(1); os.close(2); time.sleep(60)"
+    with Importer() as importer:
+        importer._command = [sys.executable, "-c", silent]
+        event = importer.ask({"order": "identify", "path": str(tmp_path / "x.safetensors")}, timeout=30)
+    assert "The importer died over it" in event["reason"]
 
 
 def test_an_answer_that_does_not_come_in_time_is_a_verdict(tmp_path: Path) -> None:
