@@ -62,7 +62,8 @@ class Outcomes:
         """The user removed the file of a running job."""
         self._spool.forget(active.ticket)
         with suppress(OSError):
-            active.results.finish(active.plan, active.outcomes.values())
+            if active.results.folder.is_dir():
+                active.results.finish(active.plan, active.outcomes.values())
         events.info("job.cancelled", job=active.id)
 
     def shown(self, path: Path) -> str:

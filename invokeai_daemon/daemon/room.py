@@ -52,6 +52,8 @@ class DiskRoom:
     @property
     def why(self) -> str:
         free = self._free() / 1e9
+        if free >= self.free_gb:
+            return f"Something could not be written to {self.folder} a moment ago. The job goes on by itself."
         return (
             f"The disk of {self.folder} has {free:.1f} GB free; new work starts from {self.free_gb:g} GB on "
             "(free_gb under [limits] in configs/daemon.toml). Make room; the job goes on by itself."

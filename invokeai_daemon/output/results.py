@@ -81,6 +81,8 @@ class Results:
     def publish(self, plan: Plan, image: Image, png: bytes) -> str:
         """Make the picture appear, complete; one that is there already stays. Returns the file name."""
         name = self.name(plan, image)
+        # Whoever takes pictures away while their job runs may take the folder with them.
+        self.folder.mkdir(parents=True, exist_ok=True)
         publish(self.folder / name, png, sync=False)
         return name
 
@@ -114,6 +116,7 @@ class Results:
             "versions": {**versions(), **(extra_versions or {})},
             **plan.meta,
         }
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.result_file, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         sync_folder(self.folder.parent)
 

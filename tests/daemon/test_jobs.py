@@ -593,6 +593,18 @@ def test_counts_follow_without_reading_the_folders(desk: Desk) -> None:
     assert desk.jobs.count() == told
 
 
+def test_a_folder_that_is_taken_away_while_its_job_runs_holds_nobody_up(desk: Desk) -> None:
+    desk.drop("cat.toml", JOB + "iterations = 2\n")
+    desk.tick()
+    active = desk.board.jobs["cat"]
+    desk.render(active, only=1)
+    shutil.rmtree(desk.root.outputs / "cat")
+    desk.render(active)
+    assert desk.places() == {"done": ["cat.toml"]}
+    assert (desk.root.outputs / "cat" / "result.json").is_file()
+    assert not desk.room.is_low
+
+
 def test_a_result_that_cannot_be_written_is_written_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.drop("cat.toml", JOB)
     desk.tick()

@@ -40,5 +40,6 @@ def test_a_failed_write_holds_work_back_for_a_while(disk: Disk) -> None:
     disk.now = DOUBT_SECONDS - 1
     assert not room.look()
     assert room.is_low
+    assert "could not be written" in room.why
     disk.now = DOUBT_SECONDS + WHILE_LOW
     assert room.look()
