@@ -31,6 +31,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in NO_MEMORY)
 
 
+def shortage_behind(error: BaseException | None) -> Exception | None:
+    """That memory ran out, where that led to an error; libraries take it for a broken file. None where it did not."""
+    while error is not None:
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def raise_if_poisoned(error: Exception) -> None:
     # Its libraries raise plain RuntimeErrors that only their text tells from harmless ones.
     is_device_error = isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in DEVICE_ERRORS)
@@ -41,9 +50,10 @@ def raise_if_poisoned(error: Exception) -> None:
 def explained(error: Exception) -> tuple[str, bool]:
     """The error as a sentence for the user, and whether trying again may help."""
     if is_out_of_memory(error):
+        said = str(error).partition("\n")[0] or type(error).__name__
         return (
             "The device has too little memory for this image. Ask for a smaller size, lower [render] cache_gb, or "
-            f"close other programs that use the device. ({str(error).splitlines()[0]})",
+            f"close other programs that use the device. ({said})",
             True,
         )
     if isinstance(error, OSError):

@@ -7,10 +7,13 @@ from pathlib import Path
 from weakref import ref
 
 import numpy as np
+import pytest
 import torch
 
+from invokeai_daemon.engine.faults import explained
 from invokeai_daemon.engine.loading.cores import share_of
 from invokeai_daemon.engine.loading.memory import Easing, Memory, Streamed
+from invokeai_daemon.engine.loading.parts import being_read
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.vae import Vae
 from invokeai_daemon.job.plan import ModelRef
@@ -87,3 +90,14 @@ def test_a_vae_that_overflows_while_it_encodes_does_so_in_float32() -> None:
     latents = vae.encode(torch.ones(1, 3, 32, 32))
     assert vae.dtype is torch.float32
     assert torch.isfinite(latents).all()
+
+
+def test_a_library_that_takes_a_lack_of_memory_for_a_broken_file_is_not_believed(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError), being_read("model", replace(MODEL, path=str(tmp_path))):
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise OSError("Unable to load weights from checkpoint file") from None
+    sentence, is_temporary = explained(MemoryError())
+    assert "too little memory" in sentence
+    assert is_temporary

@@ -60,7 +60,7 @@ class Vision:
 
 def load_vision(folder: Path, dtype: torch.dtype, device: torch.device) -> Vision:
     """A CLIP vision encoder from its folder. Raises what the loading libraries raise."""
-    model = read_part(CLIPVisionModelWithProjection, folder, dtype)
+    model = read_part(CLIPVisionModelWithProjection, folder, dtype, spare=[PROJECTION])
     if device.type == "cpu":
         make_steady(model)
     bring(model, device)

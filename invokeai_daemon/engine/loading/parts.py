@@ -6,7 +6,7 @@ A part is whole in memory, or streamed: then its layers stay on the disk until t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from invokeai_daemon.engine.faults import is_out_of_memory
+from invokeai_daemon.engine.faults import shortage_behind
 from invokeai_daemon.engine.loading.streaming import Stored, stream, without_weights
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef
@@ -36,8 +36,8 @@ def being_read(what: str, model: ModelRef) -> Iterator[None]:
         raise
     # Broken folders and files surface as almost any error of the loading libraries.
     except Exception as error:
-        if is_out_of_memory(error):
-            raise
+        if (shortage := shortage_behind(error)) is not None:
+            raise shortage from None
         why = str(error).strip().partition("\n")[0].removesuffix(".") or type(error).__name__
         raise ModelError(
             f'{what} "{model.name}" could not be loaded from {path}: {why}. '
@@ -45,8 +45,13 @@ def being_read(what: str, model: ModelRef) -> Iterator[None]:
         ) from error
 
 
-def read_part(kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = False) -> Any:
-    """A model of a class of diffusers or transformers, ready but for its device: `bring` follows."""
+def read_part(
+    kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = False, spare: Collection[str] = ()
+) -> Any:
+    """A model of a class of diffusers or transformers, ready but for its device: `bring` follows.
+
+    Raises ModelError when the files lack weights of it that are not to `spare`, and what the loading libraries raise.
+    """
     files = weight_files(folder)
     if is_streamed:
         part = without_weights(kind, folder, dtype)
@@ -54,8 +59,12 @@ def read_part(kind: Any, folder: Path, dtype: torch.dtype, is_streamed: bool = F
     else:
         variant = "fp16" if _are_half(files) else None
         # diffusers has the older word for it.
-        words = {"torch_dtype" if hasattr(kind, "load_config") else "dtype": dtype}
-        part = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **words)
+        words: dict[str, Any] = {"torch_dtype" if hasattr(kind, "load_config") else "dtype": dtype}
+        words |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        part, seen = kind.from_pretrained(folder, variant=variant, **words)
+        if missing := sorted({*seen["missing_keys"]} - {*spare}):
+            # They would be whatever the memory held, or drawn at random.
+            raise ModelError(f"{folder.name}/ lacks {len(missing)} of its weights, for instance {missing[0]}")
     return part.requires_grad_(False).eval()
 
 
