@@ -1,8 +1,9 @@
-"""What the tests of the engine share: one tiny model on disk, and that model in memory."""
+"""What the tests of the engine share: tiny models on disk, and in memory as they are loaded here and by diffusers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ from diffusers import DiffusionPipeline
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
+from invokeai_daemon.engine.loading import pipelines
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.scheduling.schedulers import class_of
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schedulers import BY_NAME
-from tests.engine.build import build_model, image
+from tests.engine.build import build_model, build_refiner, build_sdxl, image
 
 Pixels = npt.NDArray[np.uint8]
+CPU = torch.device("cpu")
+#: What loading ends with, for the tests that are about it.
+SETTLE_GARBAGE = pipelines._settle_garbage
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +35,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:Should have t:UserWarning")
 
 
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: a walk through it takes longer than most of these tests."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsettled() -> Iterator[None]:
+    """Nor does loading a model walk through all that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines, "_settle_garbage", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
     return build_model(tmp_path_factory.mktemp("models") / "tiny")
@@ -37,13 +56,38 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
 
 @pytest.fixture(scope="session")
 def pipeline(model: ModelRef) -> Pipeline:
-    return load_pipeline(model, torch.device("cpu"), "float32", cores=2)
+    return load_pipeline(model, CPU, "float32", cores=2)
 
 
 @pytest.fixture(scope="session")
 def plain(model: ModelRef) -> Any:
     """diffusers' own pipeline over the same weights."""
     return load_plainly(model)
+
+
+@pytest.fixture(scope="session")
+def xl_model(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    return build_sdxl(tmp_path_factory.mktemp("models") / "tiny-xl")
+
+
+@pytest.fixture(scope="session")
+def xl(xl_model: ModelRef) -> Pipeline:
+    return load_pipeline(xl_model, CPU, "float32", cores=2)
+
+
+@pytest.fixture(scope="session")
+def plain_xl(xl_model: ModelRef) -> Any:
+    return load_plainly(xl_model)
+
+
+@pytest.fixture(scope="session")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return load_pipeline(build_refiner(tmp_path_factory.mktemp("models") / "refiner"), CPU, "float32", cores=2)
+
+
+@pytest.fixture(scope="session")
+def plain_refiner(refiner: Pipeline) -> Any:
+    return load_plainly(refiner.model)
 
 
 def load_plainly(model: ModelRef) -> Any:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from PIL import Image as Pillow
 
@@ -18,21 +16,12 @@ from invokeai_daemon.engine.controls.attaching import attach
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
 from invokeai_daemon.engine.lanes import Lane, start_lane, texts_of
-from invokeai_daemon.engine.loading import pipelines
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.engine.passes import Desk
 from invokeai_daemon.job.plan import Image, Input, ModelRef, Plan
 from invokeai_daemon.settings import RenderSettings
 from tests.engine.conftest import Pixels
-
-
-@contextmanager
-def unsettled() -> Iterator[None]:
-    """Loading does not walk through the garbage, which takes longer than these tests where many ran before them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines, "_settle_garbage", lambda: None)
-        yield
 
 
 class Studio:

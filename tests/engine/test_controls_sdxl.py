@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
-import torch
 from diffusers import (
     ControlNetModel,
     StableDiffusionXLAdapterPipeline,
@@ -15,11 +14,11 @@ from diffusers import (
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from invokeai_daemon.engine.loading.pipeline import load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schema import ControlNet, IPAdapter
 from invokeai_daemon.job.schema import T2IAdapter as Asked
-from tests.engine.build import build_sdxl, image
+from tests.engine.build import image
 from tests.engine.build_controls import (
     build_adapter,
     build_controlnet,
@@ -27,15 +26,14 @@ from tests.engine.build_controls import (
     build_vision,
     picture,
 )
-from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
-from tests.engine.studio import Studio, unsettled
+from tests.engine.conftest import Pixels, difference, render, render_plainly
+from tests.engine.studio import Studio
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory, xl: Pipeline, plain_xl: Any) -> Studio:
     folder = tmp_path_factory.mktemp("sdxl")
-    model = build_sdxl(folder / "xl")
-    studio = Studio(folder, load_pipeline(model, torch.device("cpu"), "float32", cores=2), load_plainly(model))
+    studio = Studio(folder, xl, plain_xl)
     unet = studio.plain.unet
     studio.add(
         build_controlnet(folder / "net-1", unet, 1),
@@ -47,8 +45,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     )
     studio.put("one.png", picture(1))
     studio.put("other.png", picture(2))
-    with unsettled():
-        yield studio
+    return studio
 
 
 def wanted(**words: object) -> Image:

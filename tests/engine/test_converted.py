@@ -52,18 +52,17 @@ def test_the_small_models_are_of_every_base_that_can_be_rendered() -> None:
 def test_a_converted_model_gives_the_picture_of_diffusers(name: str, tmp_path: Path) -> None:
     model = converted(MODELS[name], tmp_path)
     ours, plain = load_pipeline(model, CPU, "float32", cores=2), load_plainly(model)
-    for scheduler in ("euler", "dpmpp_2m_k"):
-        wanted = image(scheduler=scheduler, negative_prompt="blurred")
-        [lane] = start_lanes(ours, [wanted])
-        while not lane.is_done:
-            assert not denoise_step([lane])
-        # The latents first: the decoders of such small models show little of them.
-        latents = torch.from_numpy(render_plainly(plain, wanted, output_type="latent"))
-        assert latents.std() > 0.5
-        assert torch.allclose(lane.latents[0], latents, atol=1e-3)
-        expected = render_plainly(plain, wanted)
-        assert expected.std() > 2, "the picture must show something for the comparison to say anything"
-        assert difference(decode([lane])[0].pixels, expected) <= 1
+    wanted = image(scheduler="dpmpp_2m_k", negative_prompt="blurred")
+    [lane] = start_lanes(ours, [wanted])
+    while not lane.is_done:
+        assert not denoise_step([lane])
+    # The latents first: the decoders of such small models show little of them.
+    latents = torch.from_numpy(render_plainly(plain, wanted, output_type="latent"))
+    assert latents.std() > 0.5
+    assert torch.allclose(lane.latents[0], latents, atol=1e-3)
+    expected = render_plainly(plain, wanted)
+    assert expected.std() > 2, "the picture must show something for the comparison to say anything"
+    assert difference(decode([lane])[0].pixels, expected) <= 1
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -19,7 +19,7 @@ from invokeai_daemon.engine.scheduling.schedulers import NOT_FROM_PURE_NOISE
 from invokeai_daemon.errors import ModelError
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.job.schedulers import SCHEDULERS
-from tests.engine.build import ZERO_SNR, build_refiner, build_sd_2, build_sdxl, image
+from tests.engine.build import ZERO_SNR, build_sd_2, build_sdxl, image
 from tests.engine.conftest import (
     VARIED,
     difference,
@@ -37,30 +37,28 @@ CPU = torch.device("cpu")
 class Pair:
     """A model as it is loaded here and as diffusers loads it."""
 
-    def __init__(self, model: ModelRef) -> None:
-        self.model = model
-        self.ours: Pipeline = load_pipeline(model, CPU, "float32", cores=2)
-        self.plain: Any = load_plainly(model)
+    def __init__(self, ours: Pipeline, plain: Any) -> None:
+        self.model, self.ours, self.plain = ours.model, ours, plain
 
 
 MODELS: dict[str, Callable[[Path], ModelRef]] = {
     "sd-2 epsilon": lambda folder: build_sd_2(folder, "epsilon"),
     "sd-2 v": lambda folder: build_sd_2(folder, "v_prediction"),
     "sd-2 v from pure noise": lambda folder: build_sd_2(folder, "v_prediction", **ZERO_SNR),
-    "sdxl": build_sdxl,
     "sdxl v": lambda folder: build_sdxl(folder, "v_prediction", forces_zeros=False),
     "sdxl v from pure noise": lambda folder: build_sdxl(folder, "v_prediction", **ZERO_SNR),
 }
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+def made(tmp_path_factory: pytest.TempPathFactory, xl: Pipeline, plain_xl: Any) -> Callable[[str], Pair]:
     """`made("sdxl")`: one of the models, made once."""
-    pairs: dict[str, Pair] = {}
+    pairs = {"sdxl": Pair(xl, plain_xl)}
 
     def get(name: str) -> Pair:
         if name not in pairs:
-            pairs[name] = Pair(MODELS[name](tmp_path_factory.mktemp("models") / "tiny"))
+            model = MODELS[name](tmp_path_factory.mktemp("models") / "tiny")
+            pairs[name] = Pair(load_pipeline(model, CPU, "float32", cores=2), load_plainly(model))
         return pairs[name]
 
     return get
@@ -80,7 +78,7 @@ SOME = ["euler", "dpmpp_2m_k", "heun"]
 COMPARED = {"sd-2 v": CLASSES, "sdxl v from pure noise": [*SOME, "ddim", "unipc", "lcm"]}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["sdxl", *MODELS])
 def test_schedulers_give_the_pictures_of_diffusers(made: Callable[[str], Pair], name: str) -> None:
     pair = made(name)
     images = [
@@ -104,7 +102,7 @@ def test_an_empty_negative_prompt_is_what_the_pipeline_takes_for_none(made: Call
     assert (difference(ours, render_plainly(pair.plain, wanted, negative_prompt="")) > 2) == forces_zeros
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["sdxl", *MODELS])
 def test_guidance_of_one_and_empty_prompts_are_those_of_diffusers(made: Callable[[str], Pair], name: str) -> None:
     pair = made(name)
     for wanted in (image(cfg_scale=1.0, negative_prompt="blurred"), image(prompt="", negative_prompt="blurred")):
@@ -122,16 +120,15 @@ def test_the_texts_are_encoded_as_diffusers_does(sdxl: Pair) -> None:
 
 
 @torch.inference_mode()
-def test_a_refiner_gives_the_picture_of_diffusers(tmp_path: Path) -> None:
-    refiner = Pair(build_refiner(tmp_path))
+def test_a_refiner_gives_the_picture_of_diffusers(refiner: Pipeline, plain_refiner: Any) -> None:
     wanted = image(negative_prompt="blurred", steps=6)
-    [lane] = start_lanes(refiner.ours, [wanted])
+    [lane] = start_lanes(refiner, [wanted])
     # Its pipeline begins with a picture: a grey one under the noise of the first step.
     noise = torch.randn(lane.latents.shape, generator=torch.Generator("cpu").manual_seed(wanted.seed))
     lane.latents = lane.scheduler.add_noise(torch.zeros_like(noise), noise, lane.scheduler.timesteps[:1])
     while not lane.is_done:
         assert not denoise_step([lane])
-    expected = refiner.plain(
+    expected = plain_refiner(
         wanted.prompt,
         negative_prompt=wanted.negative_prompt,
         image=torch.zeros_like(noise),
@@ -172,7 +169,7 @@ def test_lanes_that_join_and_leave_give_the_bits_they_give_alone(made: Callable[
 
 
 def test_a_row_gets_the_same_bits_however_many_share_its_forward(sdxl: Pair) -> None:
-    assert_rows_are_steady(sdxl.ours)
+    assert_rows_are_steady(sdxl.ours, [(17, 9, 11), (3, 24, 32)])
 
 
 def test_texts_encoded_together_have_the_bits_they_have_alone(sdxl: Pair) -> None:

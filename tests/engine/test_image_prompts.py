@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from invokeai_daemon.job.schema import IPAdapter
 from tests.engine.build import image
 from tests.engine.build_controls import build_prompter, build_vision, picture, prompter_tensors
 from tests.engine.conftest import Pixels, difference, render, render_plainly
-from tests.engine.studio import Studio, unsettled
+from tests.engine.studio import Studio
 
 PLAIN, PLUS = "plain", "plus"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Studio:
     folder = tmp_path_factory.mktemp("prompts")
     studio = Studio(folder, pipeline, plain)
     studio.add(
@@ -39,8 +38,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: 
     )
     studio.put("one.png", picture(1, 48, 40))
     studio.put("other.png", picture(2, 40, 48))
-    with unsettled():
-        yield studio
+    return studio
 
 
 def asked(name: str = PLAIN, file: str = "one.png", **words: Any) -> IPAdapter:

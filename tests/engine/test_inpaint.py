@@ -19,7 +19,7 @@ from invokeai_daemon.engine.modes import mode_of
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schema.pictures import Infill, Init, Mask, Outpaint, Refiner, Seam
-from tests.engine.build import build_model, build_refiner, build_sdxl, image
+from tests.engine.build import build_model, build_sdxl, image
 from tests.engine.conftest import Pixels, difference, render, render_plainly, start_lanes
 from tests.engine.drive import desk_of, drawn_picture, first_lane, make
 
@@ -71,11 +71,6 @@ def with_nine_channels(model: ModelRef) -> ModelRef:
 @pytest.fixture(scope="session")
 def inpainting(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return loaded(with_nine_channels(build_model(tmp_path_factory.mktemp("models") / "inpainting")))
-
-
-@pytest.fixture(scope="session")
-def xl(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return loaded(build_sdxl(tmp_path_factory.mktemp("models") / "xl"))
 
 
 # Equal to diffusers
@@ -164,12 +159,12 @@ def test_a_seam_is_another_pass_that_changes_only_the_border_of_what_was_painted
     assert np.array_equal(twice.pixels[:, 96:], np.asarray(drawn_picture(128, 128))[:, 96:])
 
 
-def test_the_refiner_keeps_what_the_mask_keeps(xl: Pipeline, tmp_path: Path) -> None:
-    refiner = replace(build_refiner(tmp_path / "refiner"), asked="tiny-refiner")
-    desk = desk_of(xl, tmp_path, {"init.png": drawn_picture(), "mask.png": mask_of()}, [refiner])
+def test_the_refiner_keeps_what_the_mask_keeps(xl: Pipeline, refiner: Pipeline, tmp_path: Path) -> None:
+    asked = replace(refiner.model, asked="tiny-refiner")
+    desk = desk_of(xl, tmp_path, {"init.png": drawn_picture(), "mask.png": mask_of()}, [asked])
     _, [plain] = make(desk, painting())
     wanted = painting(steps=6, refiner=Refiner(model="tiny-refiner", start=0.6))
-    _, [half, whole] = make(desk, wanted, {refiner: loaded(refiner)})
+    _, [half, whole] = make(desk, wanted, {asked: refiner})
     is_kept = torch.from_numpy(np.asarray(mask_of())[::8, ::8] == 255).expand_as(plain.latents)
     assert torch.equal(whole.latents[is_kept], plain.latents[is_kept])
     assert not torch.isclose(half.latents[is_kept], plain.latents[is_kept]).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from invokeai_daemon.engine.decode import decode
 from invokeai_daemon.engine.denoise import denoise_step, pick
-from invokeai_daemon.engine.lanes import encode_texts, start_lane
+from invokeai_daemon.engine.lanes import Lane, encode_texts, start_lane
 from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.schedulers import SCHEDULERS
@@ -45,8 +46,7 @@ def test_every_knob_shows_in_the_picture(pipeline: Pipeline) -> None:
 def test_neighbours_change_no_bit_of_any_of_them(pipeline: Pipeline) -> None:
     neighbours = [image(number + 20, steps=6, seamless_x=number % 2 == 0) for number in range(6)]
     lanes = start_lanes(pipeline, [*IMAGES, *neighbours])
-    while going := [lane for lane in lanes if not lane.is_done]:
-        assert not denoise_step(pick(going))
+    finish(lanes)
     for wanted, lane in zip(IMAGES, lanes, strict=False):
         [alone] = start_lanes(pipeline, [wanted])
         while not alone.is_done:
@@ -115,37 +115,56 @@ def test_a_variation_goes_from_the_seed_to_another_seed(pipeline: Pipeline, sche
     assert np.array_equal(mixed((2, 0.5)), mixed((2, 0.5)))
 
 
+def finish(lanes: Iterable[Lane]) -> None:
+    """Make all steps of lanes, which share forwards."""
+    while going := [lane for lane in lanes if not lane.is_done]:
+        assert not denoise_step(pick(going))
+
+
+@pytest.fixture(scope="module")
+def halves(pipeline: Pipeline) -> dict[str, list[Lane]]:
+    """Of each scheduler the first half of a run, the second, which goes on with its latents, and a whole run."""
+    parts = ((0.0, 0.5), (0.5, 1.0), (0.0, 1.0))
+    found = {
+        name: start_lanes(
+            pipeline, [image(scheduler=name, steps=8, denoising_start=a, denoising_end=b) for a, b in parts]
+        )
+        for name in MEMORYLESS
+    }
+    finish([lane for first, _, whole in found.values() for lane in (first, whole)])
+    for first, last, _ in found.values():
+        last.latents = first.latents
+        if "generator" in last.step_arguments:
+            last.step_arguments["generator"] = first.step_arguments["generator"]
+    finish([last for _, last, _ in found.values()])
+    return found
+
+
 @pytest.mark.parametrize("name", MEMORYLESS)
-def test_the_halves_of_a_run_are_the_run(pipeline: Pipeline, name: str) -> None:
+def test_the_halves_of_a_run_are_the_run(halves: dict[str, list[Lane]], name: str) -> None:
     """A lane that begins in the middle, with the latents of one that ended there, ends like one that made it all."""
-    first, last, whole = start_lanes(
-        pipeline,
-        [
-            image(scheduler=name, steps=8, denoising_start=a, denoising_end=b)
-            for a, b in ((0.0, 0.5), (0.5, 1.0), (0.0, 1.0))
-        ],
-    )
+    first, last, whole = halves[name]
     assert len(first.timesteps) + len(last.timesteps) == len(whole.timesteps)
     assert torch.equal(torch.cat([first.timesteps, last.timesteps]), whole.timesteps)
-    for lane in (first, whole):
-        while not lane.is_done:
-            assert not denoise_step([lane])
-    last.latents = first.latents
-    if "generator" in last.step_arguments:
-        last.step_arguments["generator"] = first.step_arguments["generator"]
-    while not last.is_done:
-        assert not denoise_step([last])
+    assert not torch.allclose(first.latents, whole.latents, atol=1e-1)
     assert torch.allclose(last.latents, whole.latents, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def middles(pipeline: Pipeline) -> dict[str, Lane]:
+    """The middle of a run, with each scheduler."""
+    images = [image(scheduler=name, steps=10, denoising_start=0.4, denoising_end=0.8) for name in SCHEDULERS]
+    lanes = start_lanes(pipeline, images)
+    finish(lanes)
+    return dict(zip(SCHEDULERS, lanes, strict=True))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_begins_and_ends_where_it_is_told(pipeline: Pipeline, name: str) -> None:
-    [lane] = start_lanes(pipeline, [image(scheduler=name, steps=10, denoising_start=0.4, denoising_end=0.8)])
+def test_every_scheduler_begins_and_ends_where_it_is_told(middles: dict[str, Lane], name: str) -> None:
+    lane = middles[name]
     assert 0 < len(lane.timesteps) < len(lane.scheduler.timesteps)
     steps = lane.timesteps[:: lane.scheduler.order]
     assert 200 <= float(steps.min()) <= float(steps.max()) < 600
-    while not lane.is_done:
-        assert not denoise_step([lane])
     assert torch.isfinite(lane.latents).all()
     assert lane.step == 10
 
@@ -173,11 +192,18 @@ def test_a_run_that_begins_late_begins_with_noise_of_that_moment(pipeline: Pipel
     assert level < float(whole.latents.std()) / 2
 
 
+@pytest.fixture(scope="module")
+def shown(pipeline: Pipeline) -> dict[str, Lane]:
+    """A run of which every step is shown, with each scheduler."""
+    images = [image(scheduler=name, steps=12, save_intermediates=1, cfg_scale=1.0) for name in SCHEDULERS]
+    lanes = start_lanes(pipeline, images)
+    finish(lanes)
+    return dict(zip(SCHEDULERS, lanes, strict=True))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_what_a_step_is_expected_to_end_in_becomes_what_it_ends_in(pipeline: Pipeline, name: str) -> None:
-    [lane] = start_lanes(pipeline, [image(scheduler=name, steps=12, save_intermediates=1, cfg_scale=1.0)])
-    while not lane.is_done:
-        assert not denoise_step([lane])
+def test_what_a_step_is_expected_to_end_in_becomes_what_it_ends_in(shown: dict[str, Lane], name: str) -> None:
+    lane = shown[name]
     assert lane.expected is not None
     assert float((lane.expected - lane.latents).abs().mean()) < 0.25 * float(lane.latents.std())
 

@@ -22,22 +22,12 @@ from invokeai_daemon.engine.loras import worn_by
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef, Plan
 from invokeai_daemon.job.schema.adapters import Lora
-from tests.engine.build import build_sdxl, image
+from tests.engine.build import image
 from tests.engine.build_flow import build_flux
 from tests.engine.conftest import Pixels, difference, load_plainly, render_plainly
 from tests.engine.plain_flow import Flow
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
-    return build_sdxl(tmp_path_factory.mktemp("loras") / "xl")
-
-
-@pytest.fixture(scope="module")
-def xl(sdxl: ModelRef) -> Pipeline:
-    return load_pipeline(sdxl, torch.device("cpu"), "float32", cores=2)
 
 
 # Files
@@ -157,12 +147,12 @@ def test_a_lora_of_kohya_makes_the_picture_that_diffusers_makes(
     assert difference(ours, render(pipeline, image())) > 30
 
 
-def test_a_lora_of_peft_makes_the_picture_that_diffusers_makes(xl: Pipeline, sdxl: ModelRef, tmp_path: Path) -> None:
+def test_a_lora_of_peft_makes_the_picture_that_diffusers_makes(xl: Pipeline, tmp_path: Path) -> None:
     unet, small, large = parts_of(xl)
     state = peft(unet, "unet.", *ATTENTION) | peft(small, "text_encoder.", *TEXT)
     reference = write(tmp_path, state | peft(large, "text_encoder_2.", *TEXT), base="sdxl")
     ours = render(xl, wearing(Lora(name="ink", weight=0.7), negative_prompt="blue"), reference)
-    plain = load_plainly(sdxl)
+    plain = load_plainly(xl.model)
     with quietly():
         plain.load_lora_weights(reference.path)
         plain.fuse_lora(lora_scale=0.7)

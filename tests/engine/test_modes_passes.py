@@ -19,20 +19,19 @@ from invokeai_daemon.engine.backlog import Ticket
 from invokeai_daemon.engine.denoise import denoise_step
 from invokeai_daemon.engine.lanes import Lane
 from invokeai_daemon.engine.loading.memory import Streamed
-from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.modes.hires import hires, trained_side
 from invokeai_daemon.engine.modes.refiner import NOTHING_LEFT
 from invokeai_daemon.engine.passes import Desk, Passed
 from invokeai_daemon.engine.render import Renderer
 from invokeai_daemon.engine.scheduling.schedulers import class_of
-from invokeai_daemon.job.plan import Image, ModelRef
+from invokeai_daemon.job.plan import Image
 from invokeai_daemon.job.schedulers import BY_NAME
 from invokeai_daemon.job.schema.pictures import Hires, Init, Refiner
 from invokeai_daemon.settings import RenderSettings, Settings
-from tests.engine.build import build_refiner, build_sdxl, image
-from tests.engine.conftest import Pixels, difference, load_plainly, render, render_plainly
+from tests.engine.build import image
+from tests.engine.conftest import Pixels, difference, render, render_plainly
 from tests.engine.drive import begin, desk_of, drawn_picture, first_lane, make
-from tests.engine.studio import unsettled
 
 CPU = torch.device("cpu")
 INIT = "init.png"
@@ -41,22 +40,21 @@ INIT = "init.png"
 class Pair:
     """SDXL and its refiner, as they are loaded here and as diffusers loads them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.base, self.refiner = build_sdxl(folder / "base"), build_refiner(folder / "refiner")
-        refiner = ModelRef(**{**vars(self.refiner), "asked": "finer"})
-        self.others = {refiner: load_pipeline(refiner, CPU, "float32", cores=2)}
-        pipeline = load_pipeline(self.base, CPU, "float32", cores=2)
-        (folder / "job").mkdir()
-        self.desk: Desk = desk_of(pipeline, folder / "job", {INIT: drawn_picture()}, [refiner])
-        self.plain, self.plain_refiner = load_plainly(self.base), load_plainly(self.refiner)
+    def __init__(self, folder: Path, base: Pipeline, refiner: Pipeline, plain: Any, plain_refiner: Any) -> None:
+        asked = replace(refiner.model, asked="finer")
+        self.base, self.others = base.model, {asked: refiner}
+        self.desk: Desk = desk_of(base, folder, {INIT: drawn_picture()}, [asked])
+        self.plain, self.plain_refiner = plain, plain_refiner
 
     def make(self, wanted: Image) -> tuple[Any, list[Any]]:
         return make(self.desk, wanted, self.others)
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return Pair(tmp_path_factory.mktemp("models"))
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, xl: Pipeline, refiner: Pipeline, plain_xl: Any, plain_refiner: Any
+) -> Pair:
+    return Pair(tmp_path_factory.mktemp("job"), xl, refiner, plain_xl, plain_refiner)
 
 
 # -- the refiner ---------------------------------------------------------------------------------------------------
@@ -244,8 +242,7 @@ def test_a_refiner_that_does_not_fit_is_streamed_and_the_base_is_not(
 
     monkeypatch.setattr(render_module, "denoise_step", short_of_memory)
     wanted = image(steps=2, refiner=Refiner(model="finer", start=0.5))
-    with unsettled():
-        renderer = rendered(pair, tmp_path, (wanted,))
+    renderer = rendered(pair, tmp_path, (wanted,))
     [refiner] = pair.desk.plan.references
     easings = [renderer.stock.memory.easing(model, wanted) for model in (pair.base, refiner)]
     assert [easing.streamed for easing in easings] == [Streamed.NOTHING, Streamed.ALL]

@@ -25,7 +25,7 @@ from invokeai_daemon.engine.passes import Desk
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
 from invokeai_daemon.job.schema.pictures import Init
-from tests.engine.build import build_model, build_sd_2, build_sdxl, image, new_unet
+from tests.engine.build import build_sd_2, image, new_unet
 from tests.engine.conftest import difference, load_plainly, render_plainly
 from tests.engine.drive import desk_of, drawn_picture, first_lane, make
 
@@ -36,8 +36,7 @@ INIT, DEPTH = "init.png", "depth.png"
 class Pair:
     """A model that sees a picture, as it is loaded here and as diffusers loads it."""
 
-    def __init__(self, folder: Path, model: ModelRef, kind: Any, seen: int, **parts: Any) -> None:
-        ordinary = load_plainly(model)
+    def __init__(self, folder: Path, model: ModelRef, ordinary: Any, kind: Any, seen: int, **parts: Any) -> None:
         torch.manual_seed(5)
         unet = new_unet(**{**ordinary.unet.config, "in_channels": 4 + seen})
         names = kind._get_signature_keys(kind)[0]
@@ -61,9 +60,8 @@ EDITED: dict[str, Any] = {"steps": 3, "prompt": "a green circle", "negative_prom
 
 
 @pytest.fixture(scope="module")
-def edit(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("models")
-    return Pair(folder, build_model(folder / "plain"), StableDiffusionInstructPix2PixPipeline, 4)
+def edit(tmp_path_factory: pytest.TempPathFactory, model: ModelRef, plain: Any) -> Pair:
+    return Pair(tmp_path_factory.mktemp("models"), model, plain, StableDiffusionInstructPix2PixPipeline, 4)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +91,8 @@ def _edited_plainly(plain: Any, wanted: Image, **words: Any) -> Any:
         return render_plainly(plain, wanted, **words)
 
 
-def test_an_sdxl_edit_is_that_of_diffusers(tmp_path: Path) -> None:
-    pair = Pair(tmp_path, build_sdxl(tmp_path / "plain"), StableDiffusionXLInstructPix2PixPipeline, 4)
+def test_an_sdxl_edit_is_that_of_diffusers(xl_model: ModelRef, plain_xl: Any, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, xl_model, plain_xl, StableDiffusionXLInstructPix2PixPipeline, 4)
     desk = pair.desk(tmp_path / "job", "edit")
     wanted = edited(negative_prompt="", cfg_rescale_multiplier=0.5)
     words = {"image": drawn_picture(), "image_guidance_scale": 1.5, "guidance_rescale": 0.5, "negative_prompt": None}
@@ -148,7 +146,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         "feature_extractor": DPTImageProcessor(size={"height": 32, "width": 32}),
     }
     model = build_sd_2(folder / "plain", "epsilon")
-    return Pair(folder, model, StableDiffusionDepth2ImgPipeline, 1, **parts)
+    return Pair(folder, model, load_plainly(model), StableDiffusionDepth2ImgPipeline, 1, **parts)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from invokeai_daemon.engine.loading import pipelines as pipelines_module
 from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.errors import ModelError, ModelMissing
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
+from tests.engine.conftest import SETTLE_GARBAGE
 
 CPU = torch.device("cpu")
 
@@ -46,7 +48,10 @@ def test_the_least_recently_used_model_is_given_up(model: ModelRef, pipeline: Pi
     assert [pipelines.has(each) for each in (one, two, three)] == [True, False, True]
 
 
-def test_a_model_that_was_given_up_frees_its_memory(model: ModelRef, pipeline: Pipeline) -> None:
+def test_a_model_that_was_given_up_frees_its_memory(
+    model: ModelRef, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines_module, "_settle_garbage", SETTLE_GARBAGE)
     pipelines = pipelines_of(pipeline.size, 1.5)
     one, two = (replace(model, hash=f"blake3:{name}") for name in "ab")
     weights = weakref.ref(get(pipelines, one)[0].denoiser.model.conv_in)

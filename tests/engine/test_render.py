@@ -29,7 +29,7 @@ from invokeai_daemon.job.schema import Refiner
 from invokeai_daemon.output.metadata import read_record
 from invokeai_daemon.output.results import Results
 from invokeai_daemon.settings import RenderSettings, Settings
-from tests.engine.build import build_sd_2, build_sdxl, image
+from tests.engine.build import build_sd_2, image
 from tests.engine.conftest import start_lanes
 
 Events = list[dict[str, Any]]
@@ -127,11 +127,16 @@ def test_jobs_share_forwards_and_each_picture_is_the_one_it_is_alone(
 
 
 def test_models_of_several_families_render_in_turn_and_share_no_forward(
-    renderer: Renderer, order: Callable[..., Ticket], shared: list[int], events: Events, tmp_path: Path
+    renderer: Renderer,
+    order: Callable[..., Ticket],
+    shared: list[int],
+    events: Events,
+    xl_model: ModelRef,
+    tmp_path: Path,
 ) -> None:
-    xl, v = build_sdxl(tmp_path / "xl"), build_sd_2(tmp_path / "v", "v_prediction")
+    v = build_sd_2(tmp_path / "v", "v_prediction")
     order("one", image(1), image(2))
-    order("xl", image(1), image(2, prompt="a green square", steps=3), **_identity(xl))
+    order("xl", image(1), image(2, prompt="a green square", steps=3), **_identity(xl_model))
     order("v", image(1), **_identity(v))
     run(renderer)
     assert told(events, "image_failed") == []

@@ -18,14 +18,14 @@ from tests.engine.conftest import Pixels, difference, render, render_plainly
 @pytest.fixture(scope="module")
 def images() -> dict[str, Image]:
     return {
-        name: image(number, scheduler=name, steps=20, negative_prompt="blurred")
+        name: image(number, scheduler=name, steps=10, negative_prompt="blurred")
         for number, name in enumerate(SCHEDULERS, start=1)
     }
 
 
 @pytest.fixture(scope="module")
 def ours(pipeline: Pipeline, images: dict[str, Image]) -> dict[str, Pixels]:
-    """The pictures of all schedulers, made together: 20 forwards, then 19 for those of second order."""
+    """The pictures of all schedulers, made together: 10 forwards, then 9 for those of second order."""
     return dict(zip(images, render(pipeline, list(images.values())), strict=True))
 
 

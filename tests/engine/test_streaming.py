@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
 from invokeai_daemon.engine.loading.pipelines import Pipelines
 from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.settings import RenderSettings
-from tests.engine.build import build_sdxl, image
+from tests.engine.build import image
 from tests.engine.conftest import render
 
 CPU = torch.device("cpu")
@@ -41,10 +40,9 @@ def test_only_the_text_encoders_may_be_streamed(pipeline: Pipeline, model: Model
     assert same(bits(streamed), bits(pipeline))
 
 
-def test_so_does_sdxl(tmp_path: Path) -> None:
-    sdxl = build_sdxl(tmp_path / "xl")
-    whole, streamed = (load_pipeline(sdxl, CPU, "float32", 2, streamed=way) for way in (Streamed.NOTHING, Streamed.ALL))
-    assert same(bits(streamed), bits(whole))
+def test_so_does_sdxl(xl: Pipeline) -> None:
+    streamed = load_pipeline(xl.model, CPU, "float32", cores=2, streamed=Streamed.ALL)
+    assert same(bits(streamed), bits(xl))
 
 
 def test_a_model_larger_than_the_device_is_streamed_from_the_start(model: ModelRef, pipeline: Pipeline) -> None:

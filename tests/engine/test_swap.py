@@ -14,12 +14,12 @@ from torch import Tensor
 
 from invokeai_daemon.engine.denoise import denoise_step, predict
 from invokeai_daemon.engine.lanes import Lane
-from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.texts.script import common_tokens
 from invokeai_daemon.engine.texts.swap import swapping
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.prompt.understand import understand
-from tests.engine.build import build_sdxl, image
+from tests.engine.build import image
 from tests.engine.conftest import difference, render, start_lanes
 
 PROMPT = "a (red).swap({edited}, t_start=0.25, t_end=0.75{more}) circle on blue"
@@ -168,10 +168,8 @@ def test_rows_one_by_one_keep_a_swap_together(pipeline: Pipeline) -> None:
     assert torch.allclose(one.latents, other.latents, atol=1e-4)
 
 
-def test_sdxl_swaps_too(tmp_path_factory: pytest.TempPathFactory) -> None:
-    model = build_sdxl(tmp_path_factory.mktemp("swap") / "sdxl")
-    pipeline = load_pipeline(model, torch.device("cpu"), "float32", cores=2)
+def test_sdxl_swaps_too(xl: Pipeline) -> None:
     prompts = ["a red circle", "a (red).swap(green) circle", "a green circle"]
-    original, swapped, edited = render(pipeline, [image(1, seed=1, prompt=prompt) for prompt in prompts])
+    original, swapped, edited = render(xl, [image(1, seed=1, prompt=prompt) for prompt in prompts])
     assert not np.array_equal(original, swapped)
     assert not np.array_equal(edited, swapped)

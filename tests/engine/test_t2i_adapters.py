@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from invokeai_daemon.job.schema import T2IAdapter as Asked
 from tests.engine.build import image
 from tests.engine.build_controls import build_adapter, picture
 from tests.engine.conftest import Pixels, difference, render, render_plainly
-from tests.engine.studio import Studio, unsettled
+from tests.engine.studio import Studio
 
 # diffusers' own pipeline does something in a way that diffusers advises against.
 pytestmark = pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning")
@@ -30,7 +30,7 @@ FULL, LIGHT, GREY, OTHER = "adapter-1", "adapter-2", "adapter-3", "adapter-4"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: Any) -> Studio:
     folder = tmp_path_factory.mktemp("adapters")
     studio = Studio(folder, pipeline, plain)
     studio.add(
@@ -41,8 +41,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, plain: 
     )
     studio.put("one.png", picture(1))
     studio.put("other.png", picture(2))
-    with unsettled():
-        yield studio
+    return studio
 
 
 def asked(name: str = FULL, file: str = "one.png", **words: Any) -> Asked:

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from invokeai_daemon.engine.lanes import texts_of
-from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.texts.prompts import Prompts
 from invokeai_daemon.errors import RenderError
 from invokeai_daemon.job.plan import Image, ModelRef
-from tests.engine.build import LARGE_WIDTH, TEXT_WIDTH, build_sdxl, image
+from tests.engine.build import LARGE_WIDTH, TEXT_WIDTH, image
 from tests.engine.conftest import difference, load_plainly, render, render_plainly, start_lanes
 
 PROMPT = "a <gold>+ circle, <gold>, on (blue <gold>)0.7 " + "and a small border " * 25
@@ -121,9 +121,8 @@ def test_an_embedding_for_other_models_says_so(pipeline: Pipeline, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, Any]:
-    model = build_sdxl(tmp_path_factory.mktemp("vocabulary") / "sdxl")
-    return load_pipeline(model, torch.device("cpu"), "float32", cores=2), load_plainly(model)
+def sdxl(xl: Pipeline, plain_xl: Any) -> tuple[Pipeline, Any]:
+    return xl, plain_xl
 
 
 def test_both_text_encoders_of_sdxl_get_their_own_vectors(sdxl: tuple[Pipeline, Any], tmp_path: Path) -> None:

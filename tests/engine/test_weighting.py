@@ -11,15 +11,14 @@ import torch
 
 from invokeai_daemon.engine.denoise import pick
 from invokeai_daemon.engine.lanes import encode_texts, start_lane
-from invokeai_daemon.engine.loading.pipeline import Pipeline, load_pipeline
+from invokeai_daemon.engine.loading.pipeline import Pipeline
 from invokeai_daemon.engine.texts import weighting
 from invokeai_daemon.engine.texts.prompts import Prompts
 from invokeai_daemon.errors import RenderError
-from invokeai_daemon.job.plan import ModelRef
 from invokeai_daemon.job.prompt.tree import Conjunction, Fragment, Prompt, plain
 from invokeai_daemon.job.prompt.understand import understand
-from tests.engine.build import build_sdxl, image
-from tests.engine.conftest import load_plainly, render, start_lanes
+from tests.engine.build import image
+from tests.engine.conftest import render, start_lanes
 
 LONG = "a red circle on a blue background, with a small border. " * 7
 WEIGHTED = [
@@ -47,9 +46,8 @@ def fresh(pipeline: Pipeline) -> Prompts:
 
 
 @pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, Any]:
-    model: ModelRef = build_sdxl(tmp_path_factory.mktemp("weighting") / "sdxl")
-    return load_pipeline(model, torch.device("cpu"), "float32", cores=2), load_plainly(model)
+def sdxl(xl: Pipeline, plain_xl: Any) -> tuple[Pipeline, Any]:
+    return xl, plain_xl
 
 
 def compels_rows(tokenizer: Any, encoder: Any, text: str, **words: Any) -> torch.Tensor:
