@@ -25,7 +25,7 @@ FLAT_RANGE = 2
 OVERFLOWED = "the VAE overflowed and was run again in float32"
 NOT_A_NUMBER = (
     'the model produced values that are no numbers, shown black; set [render] precision = "float32", or try another '
-    "scheduler or a smaller cfg_scale"
+    "scheduler, a smaller cfg_scale or smaller weights of what is attached"
 )
 FLAT = "the picture is one flat colour; the model, its VAE or the values may not fit together"
 
