@@ -398,6 +398,8 @@ def test_a_picture_that_cannot_be_written_may_be_tried_again(
     renderer: Renderer, order: Callable[..., Ticket], events: Events
 ) -> None:
     ticket = order("cat", image(1))
+    # A file is in the way.
+    (ticket.folder / "gone").write_text("")
     ticket.folder = ticket.folder / "gone"
     run(renderer)
     [failed] = [event for event in events if event["event"] == "image_failed"]
