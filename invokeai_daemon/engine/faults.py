@@ -52,8 +52,8 @@ def explained(error: Exception) -> tuple[str, bool]:
     if is_out_of_memory(error):
         said = str(error).partition("\n")[0] or type(error).__name__
         return (
-            "The device has too little memory for this image. Ask for a smaller size, lower [render] cache_gb, or "
-            f"close other programs that use the device. ({said})",
+            "The device has too little memory for this image, also in parts. Ask for a smaller size, raise [render] "
+            f"memory_gb if it is set, or close other programs that use the device. ({said})",
             True,
         )
     if isinstance(error, OSError):
