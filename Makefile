@@ -41,8 +41,9 @@ endif
 demo: install
 	$(BIN)/invokeai-daemon demo
 
+# Files stay together: their tests share models that take seconds to make.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

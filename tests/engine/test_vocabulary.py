@@ -126,7 +126,8 @@ def sdxl(xl: Pipeline, plain_xl: Any) -> tuple[Pipeline, Any]:
 
 
 def test_both_text_encoders_of_sdxl_get_their_own_vectors(sdxl: tuple[Pipeline, Any], tmp_path: Path) -> None:
-    ours, plain = sdxl
+    # One of its own: diffusers leaves the text encoders larger than they were.
+    ours, plain = sdxl[0], load_plainly(sdxl[0].model)
     both = {"clip_l": vectors(2, TEXT_WIDTH), "clip_g": vectors(2, LARGE_WIDTH)}
     save_file(both, tmp_path / "two.safetensors")
     two = ModelRef("two", str(tmp_path / "two.safetensors"), "sdxl", "embedding", asked="<two>")
@@ -134,12 +135,8 @@ def test_both_text_encoders_of_sdxl_get_their_own_vectors(sdxl: tuple[Pipeline, 
     pairs = (("clip_l", plain.tokenizer, plain.text_encoder), ("clip_g", plain.tokenizer_2, plain.text_encoder_2))
     for name, tokenizer, encoder in pairs:
         plain.load_textual_inversion(both[name], token="<two>", text_encoder=encoder, tokenizer=tokenizer)
-    try:
-        [picture] = render(ours, [ours.prompts.with_embeddings(image(**words), [two])])
-        assert difference(picture, render_plainly(plain, image(**words))) <= 3
-    finally:
-        plain.unload_textual_inversion("<two>", tokenizer=plain.tokenizer, text_encoder=plain.text_encoder)
-        plain.unload_textual_inversion("<two>", tokenizer=plain.tokenizer_2, text_encoder=plain.text_encoder_2)
+    [picture] = render(ours, [ours.prompts.with_embeddings(image(**words), [two])])
+    assert difference(picture, render_plainly(plain, image(**words))) <= 3
 
 
 def test_the_second_text_encoder_can_read_another_text(sdxl: tuple[Pipeline, Any]) -> None:
