@@ -135,7 +135,8 @@ def is_being_written(path: Path) -> bool:
     A read lease is granted only while nobody writes; we hold it for an instant. The signal that a breaking writer
     would send us in that instant is changed to one that is ignored by default.
     """
-    if not hasattr(fcntl, "F_SETLEASE"):
+    # A pipe that is opened wakes whoever waits at its other end.
+    if not hasattr(fcntl, "F_SETLEASE") or not is_regular(path):
         return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
